@@ -1,0 +1,1 @@
+//! Many packets, one message: encode, decode, when a batch closes.

@@ -1,0 +1,1 @@
+//! Many sources, one order; what was lost.

@@ -1,0 +1,7 @@
+//! What is measured of packets: sizes, flows, streams, pairs.
+//!
+//! Observers watch, never alter, never block and never fail. Time is the packets' own.
+
+pub mod exposition;
+
+pub use exposition::{Exposition, Kind, Labels};

@@ -1,0 +1,13 @@
+//! What a packet is: its time, its link type, its lengths, its headers.
+//!
+//! Everything here is pure: bytes in, facts out. Nothing knows a socket, a clock or the environment.
+
+pub mod link_type;
+pub mod origin;
+pub mod record;
+pub mod time;
+
+pub use link_type::LinkType;
+pub use origin::Origin;
+pub use record::{Record, Records};
+pub use time::Timestamp;

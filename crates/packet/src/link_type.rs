@@ -1,0 +1,95 @@
+//! The link type: what the first bytes of a captured packet are.
+
+use std::fmt;
+
+/// A link-layer header type, by the number that stands in a capture file (`LINKTYPE_*`,
+/// <https://www.tcpdump.org/linktypes.html>).
+///
+/// A live libpcap handle speaks of `DLT_*`, which differ from these for a few types: see [`LinkType::from_dlt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkType(pub u32);
+
+impl LinkType {
+    /// BSD loopback: address family in the byte order of the capturing host.
+    pub const NULL: Self = Self(0);
+    /// Ethernet.
+    pub const ETHERNET: Self = Self(1);
+    /// PPP.
+    pub const PPP: Self = Self(9);
+    /// PPP in HDLC-like framing, RFC 1662.
+    pub const PPP_HDLC: Self = Self(50);
+    /// PPP over Ethernet, from the PPPoE header on.
+    pub const PPP_ETHER: Self = Self(51);
+    /// IPv4 or IPv6, told apart by the version nibble.
+    pub const RAW: Self = Self(101);
+    /// Cisco HDLC.
+    pub const C_HDLC: Self = Self(104);
+    /// IEEE 802.11.
+    pub const IEEE802_11: Self = Self(105);
+    /// OpenBSD loopback: address family in network byte order.
+    pub const LOOP: Self = Self(108);
+    /// Linux "cooked", version 1.
+    pub const LINUX_SLL: Self = Self(113);
+    /// Prism header, then 802.11.
+    pub const IEEE802_11_PRISM: Self = Self(119);
+    /// Radiotap header, then 802.11.
+    pub const IEEE802_11_RADIOTAP: Self = Self(127);
+    /// AVS header, then 802.11.
+    pub const IEEE802_11_AVS: Self = Self(163);
+    /// IPv4 only.
+    pub const IPV4: Self = Self(228);
+    /// IPv6 only.
+    pub const IPV6: Self = Self(229);
+    /// Linux netfilter log messages.
+    pub const NFLOG: Self = Self(239);
+    /// Linux "cooked", version 2: with the interface's index.
+    pub const LINUX_SLL2: Self = Self(276);
+
+    /// From the `DLT_*` of a live libpcap handle on Linux. All but a few numbers are the same in both worlds: those whose
+    /// DLT differs between systems got a number of their own for files.
+    #[must_use]
+    pub const fn from_dlt(dlt: u32) -> Self {
+        match dlt {
+            // DLT_RAW is 12 on Linux (14 on OpenBSD), LINKTYPE_RAW is 101.
+            12 | 14 => Self::RAW,
+            // DLT_ATM_RFC1483 and DLT_PPP_BSDOS, whose file numbers begin at 100.
+            11 => Self(100),
+            16 => Self(103),
+            other => Self(other),
+        }
+    }
+
+    /// The name without its prefix, as `tcpdump -L` prints it; `None` for a type that has no name here.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NULL => "NULL",
+            Self::ETHERNET => "EN10MB",
+            Self::PPP => "PPP",
+            Self::PPP_HDLC => "PPP_SERIAL",
+            Self::PPP_ETHER => "PPP_ETHER",
+            Self::RAW => "RAW",
+            Self::C_HDLC => "C_HDLC",
+            Self::IEEE802_11 => "IEEE802_11",
+            Self::LOOP => "LOOP",
+            Self::LINUX_SLL => "LINUX_SLL",
+            Self::IEEE802_11_PRISM => "PRISM_HEADER",
+            Self::IEEE802_11_RADIOTAP => "IEEE802_11_RADIO",
+            Self::IEEE802_11_AVS => "IEEE802_11_RADIO_AVS",
+            Self::IPV4 => "IPV4",
+            Self::IPV6 => "IPV6",
+            Self::NFLOG => "NFLOG",
+            Self::LINUX_SLL2 => "LINUX_SLL2",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for LinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "link type {}", self.0),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Packets of many machines, seen from one place.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Where packets leave: PUSH, pcap, pcapng.

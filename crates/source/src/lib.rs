@@ -1,0 +1,1 @@
+//! Where packets enter: device, file, TZSP, PULL.
