@@ -1,0 +1,184 @@
+//! What is encoded is decoded, and nothing that arrives does harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use batch::{
+    Batch, Builder, Closing, Compression, DecodeError, Interface, Limits, Received, Stamp, Template,
+};
+use packet::{LinkType, Origin, Record, Records, Timestamp};
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits { bytes: 4096, delay: Duration::from_millis(50) };
+
+fn interface() -> Interface {
+    let origin = Origin { source: "höst".into(), device: "any".into(), listen_port: Some(37008) };
+    Interface {
+        description: "Pseudo-device".into(),
+        filter: "tcp or udp".into(),
+        names: vec![(1, Arc::from("lo")), (7, Arc::from("wg0"))],
+        ..Interface::new(origin, LinkType::LINUX_SLL2, 262_144)
+    }
+}
+
+fn builder() -> Builder {
+    Builder::new(Template::new(Arc::new(interface()), Timestamp::from_nanos(77)), LIMITS)
+}
+
+fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
+    let mut builder = builder();
+    for (nanos, bytes) in packets {
+        let record = Record { time: Timestamp::from_nanos(*nanos), original: 1500, bytes };
+        builder.push(&record, || Timestamp::from_nanos(1));
+    }
+    let closing = Closing {
+        watermark: Timestamp::from_nanos(5),
+        captured: 9,
+        dropped_kernel: 2,
+        dropped_interface: 1,
+        ends: true,
+    };
+    builder.close(closing, Vec::new())
+}
+
+fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
+    batch.compress(compression);
+    batch.stamp(&Stamp {
+        sequence: 3,
+        sent_before: 40,
+        sent_at: Timestamp::from_nanos(99),
+        dropped_relay: 4,
+    });
+    batch.into_message()
+}
+
+fn error(message: &[u8]) -> DecodeError {
+    Received::decode(message).expect_err("this is no batch")
+}
+
+fn packets() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
+    prop::collection::vec((0..1_u64 << 60, prop::collection::vec(any::<u8>(), 0..200)), 0..40)
+}
+
+fn compression() -> impl Strategy<Value = Compression> {
+    prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)]
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_is_decoded(packets in packets(), compression in compression()) {
+        let message = message(filled(&packets), compression);
+        let received = Received::decode(message.as_slice()).unwrap();
+        let header = received.header();
+        prop_assert_eq!(Interface::decode(received.fields(), header.link_type, header.snaplen), Ok(interface()));
+        prop_assert_eq!((header.sequence, header.sent_before, header.epoch), (3, 40, 77));
+        prop_assert_eq!((header.captured, header.dropped.kernel, header.dropped.interface, header.dropped.relay), (9, 2, 1, 4));
+        prop_assert_eq!((header.sent_at.as_nanos(), header.watermark.as_nanos(), header.ends), (99, 5, true));
+        let mut sorted = packets;
+        sorted.sort_by_key(|(nanos, _)| *nanos);
+        let records: Vec<_> = Records::new(received.records()).map(|r| (r.time.as_nanos(), r.bytes.to_vec())).collect();
+        prop_assert_eq!(records, sorted);
+    }
+
+    #[test]
+    fn any_bytes_are_safe(bytes in any::<Vec<u8>>()) {
+        prop_assert!(Received::decode(bytes.as_slice()).is_err());
+    }
+
+    // Random bytes never get past the magic; bytes that are nearly a batch get everywhere.
+    #[test]
+    fn nearly_a_batch_is_safe(
+        packets in packets(),
+        compression in compression(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut message = message(filled(&packets), compression);
+        for (at, byte) in damage {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        let cut = cut.index(message.len() + 1);
+        for message in [message.as_slice(), &message[..cut]] {
+            if let Ok(received) = Received::decode(message) {
+                let header = received.header();
+                let _ = Interface::decode(received.fields(), header.link_type, header.snaplen);
+                let rest = Records::new(received.records()).count();
+                prop_assert_eq!(rest, header.packets as usize);
+            }
+        }
+    }
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let good = message(filled(&[(1, vec![0; 64])]), Compression::None);
+    let with = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        error(&bad).to_string()
+    };
+    insta::assert_snapshot!(error(b"GET / HTTP/1.1\r\n"), @"the message is no batch: it does not begin with `PKTR`");
+    insta::assert_snapshot!(error(b""), @"the batch's header needs 104 bytes, the message has 0");
+    insta::assert_snapshot!(error(&good[..50]), @"the batch's header needs 104 bytes, the message has 50");
+    insta::assert_snapshot!(with(4, &[2]), @"the batch has version 2, this program reads version 1: update the older of the two");
+    insta::assert_snapshot!(with(5, &[9]), @"the batch's compression is 9, which is none of 0 (none), 1 (lz4), 2 (zstd)");
+    insta::assert_snapshot!(with(8, &[1, 0]), @"the batch's header length is 1, not 104 to 65536");
+    insta::assert_snapshot!(with(20, &[2]), @"the batch claims 2 packets, and has 1");
+    insta::assert_snapshot!(with(24, &[81]), @"the batch claims 81 payload bytes, and has 80");
+    insta::assert_snapshot!(with(27, &[255]), @"the batch's payload length is 4278190160, more than 8388608");
+    let record = good.len() - 80;
+    insta::assert_snapshot!(with(record + 8, &[65]), @"the batch's payload: a record's packet needs 65 bytes, 64 are left");
+    insta::assert_snapshot!(with(record + 11, &[1]), @"the batch's payload: a record claims 16777280 bytes, more than 262144");
+    insta::assert_snapshot!(error(&message(filled(&[]), Compression::None)[..110]), @"the batch's header needs 178 bytes, the message has 110");
+}
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    // 8 MiB of zeroes compress to almost nothing; a header that claims less than what comes out is refused.
+    let zeroes = vec![(1, vec![0; 2000]), (2, vec![0; 2000])];
+    let mut bomb = message(filled(&zeroes), Compression::Zstd);
+    bomb[24..28].copy_from_slice(&100_u32.to_le_bytes());
+    assert_eq!(error(&bomb).reason(), "compression");
+    bomb[24..28].copy_from_slice(&5000_u32.to_le_bytes());
+    assert_eq!(error(&bomb).reason(), "length");
+}
+
+#[test]
+fn unknown_fields_are_skipped_and_names_survive_their_length() {
+    let mut long = interface();
+    long.origin.source = "ä".repeat(5000).into();
+    long.names = (0..600).map(|i| (i, Arc::from("x".repeat(100).as_str()))).collect();
+    let mut builder = Builder::new(Template::new(Arc::new(long), Timestamp::ZERO), LIMITS);
+    let message = message(builder.close(Closing::default(), Vec::new()), Compression::None);
+    let received = Received::decode(message.as_slice()).unwrap();
+    let mut fields = received.fields().to_vec();
+    fields.extend_from_slice(&[99, 0, 2, 0, 1, 2]);
+    let read = Interface::decode(&fields, LinkType::ETHERNET, 96).unwrap();
+    assert_eq!(read.origin.source.len(), 8192);
+    assert_eq!(read.names.len(), 512);
+    assert_eq!(read.names[0].1.len(), 64);
+}
+
+#[test]
+fn a_batch_closes_by_size_and_by_age() {
+    let mut builder = builder();
+    assert_eq!((builder.due(), builder.is_full_for(100_000)), (None, false));
+    let record = Record { time: Timestamp::from_nanos(1), original: 1000, bytes: &[0; 1000] };
+    for _ in 0..4 {
+        assert!(!builder.is_full_for(1000));
+        builder.push(&record, || Timestamp::from_nanos(10));
+    }
+    assert_eq!(builder.due(), Some(Timestamp::from_nanos(50_000_010)));
+    assert!(builder.is_full_for(1000), "4 × 1016 bytes leave no room for a fifth");
+    let batch = builder.close(Closing::default(), Vec::new());
+    assert_eq!((batch.header().packets, builder.is_empty(), builder.due()), (4, true, None));
+}
+
+#[test]
+fn a_batch_that_closed_early_holds_little_memory() {
+    let mut builder = builder();
+    builder.push(&Record { time: Timestamp::ZERO, original: 64, bytes: &[0; 64] }, || Timestamp::ZERO);
+    let batch = builder.close(Closing::default(), Vec::with_capacity(8192));
+    assert!(batch.memory() < 512, "{} bytes", batch.memory());
+}
