@@ -2,11 +2,13 @@
 //!
 //! Everything here is pure: bytes in, facts out. Nothing knows a socket, a clock or the environment.
 
+pub mod headers;
 pub mod link_type;
 pub mod origin;
 pub mod record;
 pub mod time;
 
+pub use headers::{AddressFamily, Headers};
 pub use link_type::LinkType;
 pub use origin::Origin;
 pub use record::{Record, Records};
