@@ -33,7 +33,7 @@ fn fill(builder: &mut Builder, sizes: &[usize], packet: &[u8]) {
 }
 
 fn close(builder: &mut Builder) -> Batch {
-    builder.close(Closing::default(), Vec::new())
+    builder.close(Closing::default(), Vec::new)
 }
 
 fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
@@ -58,7 +58,7 @@ fn bench(c: &mut Criterion) {
                 || Vec::with_capacity(BYTES + 4096),
                 |spare| {
                     fill(&mut builder, sizes, &packet);
-                    builder.close(Closing::default(), std::mem::take(spare))
+                    builder.close(Closing::default(), || std::mem::take(spare))
                 },
                 BatchSize::LargeInput,
             );

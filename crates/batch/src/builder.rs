@@ -256,22 +256,23 @@ impl Builder {
         self.opened.map(|opened| opened + self.limits.delay)
     }
 
-    /// Closes the batch, with its records in the order of time, and begins the next one in `spare`.
+    /// Closes the batch, with its records in the order of time, and begins the next one: in the memory that `spare` gives,
+    /// where the present one goes away with the batch.
     ///
     /// A device with several queues hands out packets that are microseconds out of order; here it costs least to mend.
-    pub fn close(&mut self, closing: Closing, spare: Vec<u8>) -> Batch {
+    pub fn close(&mut self, closing: Closing, spare: impl FnOnce() -> Vec<u8>) -> Batch {
         let head_len = self.template.head_len();
         let mut extent = std::mem::replace(&mut self.extent, Extent::EMPTY);
         self.opened = None;
-        let mut buf = std::mem::replace(&mut self.buf, spare);
         if !extent.ordered {
-            sort_records(&mut buf, head_len, &mut extent);
+            sort_records(&mut self.buf, head_len, &mut extent);
         }
         // A batch that closed early must not hold on to the memory of a full one: queues are counted in bytes.
-        if buf.len() < buf.capacity() / 2 {
-            let small = buf.as_slice().to_vec();
-            self.buf = std::mem::replace(&mut buf, small);
-        }
+        let buf = if self.buf.len() < self.buf.capacity() / 2 {
+            self.buf.as_slice().to_vec()
+        } else {
+            std::mem::replace(&mut self.buf, spare())
+        };
         self.template.open(&mut self.buf);
         self.template.close(buf, extent, closing)
     }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use packet::{LinkType, Origin};
 
 use crate::DecodeError;
-use crate::header::{FIXED_LEN, MAX_HEADER};
+use crate::header::MAX_HEADER;
 
 const SOURCE: u16 = 1;
 const DEVICE: u16 = 2;

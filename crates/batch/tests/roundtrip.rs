@@ -38,7 +38,7 @@ fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
         dropped_interface: 1,
         ends: true,
     };
-    builder.close(closing, Vec::new())
+    builder.close(closing, Vec::new)
 }
 
 fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
@@ -150,7 +150,7 @@ fn unknown_fields_are_skipped_and_names_survive_their_length() {
     long.origin.source = "ä".repeat(5000).into();
     long.names = (0..600).map(|i| (i, Arc::from("x".repeat(100).as_str()))).collect();
     let mut builder = Builder::new(Template::new(Arc::new(long), Timestamp::ZERO), LIMITS);
-    let message = message(builder.close(Closing::default(), Vec::new()), Compression::None);
+    let message = message(builder.close(Closing::default(), Vec::new), Compression::None);
     let received = Received::decode(message.as_slice()).unwrap();
     let mut fields = received.fields().to_vec();
     fields.extend_from_slice(&[99, 0, 2, 0, 1, 2]);
@@ -171,7 +171,7 @@ fn a_batch_closes_by_size_and_by_age() {
     }
     assert_eq!(builder.due(), Some(Timestamp::from_nanos(50_000_010)));
     assert!(builder.is_full_for(1000), "4 × 1016 bytes leave no room for a fifth");
-    let batch = builder.close(Closing::default(), Vec::new());
+    let batch = builder.close(Closing::default(), Vec::new);
     assert_eq!((batch.header().packets, builder.is_empty(), builder.due()), (4, true, None));
 }
 
@@ -179,6 +179,6 @@ fn a_batch_closes_by_size_and_by_age() {
 fn a_batch_that_closed_early_holds_little_memory() {
     let mut builder = builder();
     builder.push(&Record { time: Timestamp::ZERO, original: 64, bytes: &[0; 64] }, || Timestamp::ZERO);
-    let batch = builder.close(Closing::default(), Vec::with_capacity(8192));
+    let batch = builder.close(Closing::default(), || Vec::with_capacity(8192));
     assert!(batch.memory() < 512, "{} bytes", batch.memory());
 }

@@ -1,1 +1,9 @@
 //! Where packets enter: device, file, TZSP, PULL.
+
+pub mod device;
+pub mod outlet;
+pub mod packer;
+
+pub use device::{Device, DeviceError, OwnTraffic};
+pub use outlet::{Outlet, Quota, Run};
+pub use packer::{Lane, Packer};

@@ -1,0 +1,35 @@
+//! The names of this machine's interfaces, by their index.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where Linux lists its interfaces (`Documentation/ABI/testing/sysfs-class-net`).
+const SYS_CLASS_NET: &str = "/sys/class/net";
+
+/// Every interface that there is now, in the order of their indices; none where the kernel does not say.
+pub(super) fn interfaces() -> Vec<(u32, Arc<str>)> {
+    let mut names: Vec<(u32, Arc<str>)> = fs::read_dir(SYS_CLASS_NET)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let index = fs::read_to_string(entry.path().join("ifindex")).ok()?.trim().parse().ok()?;
+            Some((index, name.into()))
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// The names alone, for an error that says what there is.
+pub(super) fn names() -> Vec<String> {
+    interfaces().into_iter().map(|(_, name)| name.to_string()).collect()
+}
+
+/// A counter of a device; 0 where there is none.
+pub(super) fn statistic(device: &str, counter: &str) -> u64 {
+    let path = Path::new(SYS_CLASS_NET).join(device).join("statistics").join(counter);
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}

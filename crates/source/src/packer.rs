@@ -1,0 +1,155 @@
+//! From packets to batches: what all sources that are handed one packet after the other have in common.
+
+use std::sync::Arc;
+
+use batch::{Builder, Closing, Interface, Template};
+use packet::{Record, Timestamp};
+
+use crate::outlet::{HEARTBEAT, Outlet, Run};
+
+/// One origin among those that a source feeds: a number that [`Packer::open`] gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lane(usize);
+
+/// Packs packets into batches, one at a time for each origin, and hands them over when they are full or old. An origin
+/// with nothing to say gets a heartbeat.
+pub struct Packer<'a> {
+    outlet: &'a mut dyn Outlet,
+    run: Run,
+    lanes: Vec<State>,
+}
+
+/// What is known of one origin.
+struct State {
+    builder: Builder,
+    /// Packets that were taken in.
+    captured: u64,
+    dropped_kernel: u64,
+    dropped_interface: u64,
+    /// The latest packet of all.
+    latest: Timestamp,
+    /// When it is time for a sign of life.
+    heartbeat: Timestamp,
+}
+
+impl State {
+    fn closing(&self, watermark: Timestamp, ends: bool) -> Closing {
+        Closing {
+            watermark: watermark.max(self.latest),
+            captured: self.captured,
+            dropped_kernel: self.dropped_kernel,
+            dropped_interface: self.dropped_interface,
+            ends,
+        }
+    }
+}
+
+impl<'a> Packer<'a> {
+    /// Hands over to `outlet`.
+    pub fn new(outlet: &'a mut dyn Outlet, run: Run) -> Self {
+        Self { outlet, run, lanes: Vec::new() }
+    }
+
+    /// A further origin. Its first heartbeat is due at once, so that the collector hears of it before it has packets.
+    pub fn open(&mut self, interface: Arc<Interface>) -> Lane {
+        let builder = Builder::new(Template::new(interface, self.run.epoch), self.run.limits);
+        self.lanes.push(State {
+            builder,
+            captured: 0,
+            dropped_kernel: 0,
+            dropped_interface: 0,
+            latest: Timestamp::ZERO,
+            heartbeat: Timestamp::ZERO,
+        });
+        Lane(self.lanes.len() - 1)
+    }
+
+    /// How many origins there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Takes a packet in; false where no more packets are wanted. `born` is when the packet began to wait, by this
+    /// machine's clock: from there the age of its batch counts.
+    #[inline]
+    pub fn push(&mut self, lane: Lane, record: &Record<'_>, born: Timestamp) -> bool {
+        let Some(state) = self.lanes.get_mut(lane.0) else { return false };
+        if !self.run.quota.take() {
+            return false;
+        }
+        if state.builder.is_full_for(record.bytes.len()) {
+            let closing = state.closing(state.latest, false);
+            hand_over(&mut *self.outlet, state, closing);
+        }
+        state.builder.push(record, || born);
+        state.captured += 1;
+        state.latest = state.latest.max(record.time);
+        true
+    }
+
+    /// Whether the next packet of this length would begin a new batch.
+    #[must_use]
+    pub fn is_full_for(&self, lane: Lane, len: usize) -> bool {
+        self.lanes.get(lane.0).is_some_and(|state| state.builder.is_full_for(len))
+    }
+
+    /// Packets that the kernel and the interface have dropped so far.
+    pub fn set_dropped(&mut self, lane: Lane, kernel: u64, interface: u64) {
+        if let Some(state) = self.lanes.get_mut(lane.0) {
+            state.dropped_kernel = kernel;
+            state.dropped_interface = interface;
+        }
+    }
+
+    /// The source is known by another description from here on, such as when interfaces came or went.
+    pub fn describe(&mut self, lane: Lane, interface: Arc<Interface>) {
+        if let Some(state) = self.lanes.get_mut(lane.0) {
+            if !state.builder.is_empty() {
+                let closing = state.closing(state.latest, false);
+                hand_over(&mut *self.outlet, state, closing);
+            }
+            state.builder = Builder::new(Template::new(interface, self.run.epoch), self.run.limits);
+        }
+    }
+
+    /// Hands over what is old enough, and signs of life. No packet older than `watermark` comes any more.
+    pub fn tick(&mut self, now: Timestamp, watermark: Timestamp) {
+        for state in &mut self.lanes {
+            let due = state.builder.due().map_or(now >= state.heartbeat, |due| now >= due);
+            if due {
+                let closing = state.closing(watermark, false);
+                hand_over(&mut *self.outlet, state, closing);
+                state.heartbeat = now + HEARTBEAT;
+            }
+        }
+    }
+
+    /// Hands over all that there is, whatever its age: for files, whose origins come to the collector at one pace.
+    pub fn flush(&mut self, watermark: Timestamp) {
+        for state in &mut self.lanes {
+            let closing = state.closing(watermark, false);
+            hand_over(&mut *self.outlet, state, closing);
+        }
+    }
+
+    /// When [`Packer::tick`] has something to do next.
+    #[must_use]
+    pub fn next_tick(&self) -> Timestamp {
+        let next = |state: &State| state.builder.due().unwrap_or(state.heartbeat);
+        self.lanes.iter().map(next).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Ends every origin: the last batches say so.
+    pub fn end(mut self, watermark: Timestamp) {
+        for state in &mut self.lanes {
+            let closing = state.closing(watermark, true);
+            hand_over(&mut *self.outlet, state, closing);
+        }
+    }
+}
+
+fn hand_over(outlet: &mut dyn Outlet, state: &mut State, closing: Closing) {
+    let batch = state.builder.close(closing, || outlet.spare());
+    outlet.send(batch);
+}
