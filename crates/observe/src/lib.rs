@@ -3,5 +3,7 @@
 //! Observers watch, never alter, never block and never fail. Time is the packets' own.
 
 pub mod exposition;
+pub mod observed;
 
 pub use exposition::{Exposition, Kind, Labels};
+pub use observed::{Observed, OriginId, Origins, Scope};
