@@ -7,6 +7,7 @@ pub mod link_type;
 pub mod origin;
 pub mod record;
 pub mod time;
+pub mod tzsp;
 
 pub use headers::{AddressFamily, Headers};
 pub use link_type::LinkType;
