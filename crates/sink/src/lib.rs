@@ -1,1 +1,5 @@
 //! Where packets leave: PUSH, pcap, pcapng.
+
+pub mod push;
+
+pub use push::{Peer, Relay, RelayError};

@@ -1,9 +1,11 @@
 //! Where packets enter: device, file, TZSP, PULL.
 
 pub mod device;
+pub mod file;
 pub mod outlet;
 pub mod packer;
 
 pub use device::{Device, DeviceError, OwnTraffic};
+pub use file::{File, FileError};
 pub use outlet::{Outlet, Quota, Run};
 pub use packer::{Lane, Packer};
