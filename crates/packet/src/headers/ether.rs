@@ -15,6 +15,8 @@ const PPPOE_SESSION: EtherType = EtherType(0x8864);
 const PROVIDER_BACKBONE: EtherType = EtherType(0x88e7);
 /// Cisco's VN-Tag.
 const VN_TAG: EtherType = EtherType(0x8926);
+/// Cisco's metadata: a security group in front of the packet.
+const CISCO_METADATA: EtherType = EtherType(0x8909);
 /// High-availability seamless redundancy (IEC 62439-3).
 const HSR: EtherType = EtherType(0x892f);
 /// The EtherType of LLC in frames longer than an 802.3 length can say.
@@ -37,6 +39,7 @@ pub(super) fn by_type(bytes: &[u8], mut at: usize, ether_type: u16) -> Found {
             | EtherType::VLAN_DOUBLE_TAGGED_FRAME
             | QINQ_9200 => 2,
             VN_TAG | HSR => 4,
+            CISCO_METADATA => 6,
             PROVIDER_BACKBONE => 16,
             PPPOE_SESSION => return pppoe(bytes, at),
             MPLS | MPLS_UPSTREAM => return mpls(bytes, at),
