@@ -4,8 +4,10 @@ pub mod device;
 pub mod file;
 pub mod outlet;
 pub mod packer;
+pub mod pull;
 
 pub use device::{Device, DeviceError, OwnTraffic};
 pub use file::{File, FileError};
 pub use outlet::{Outlet, Quota, Run};
 pub use packer::{Lane, Packer};
+pub use pull::{Pull, PullError};
