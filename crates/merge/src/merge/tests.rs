@@ -1,0 +1,466 @@
+//! Scenes: what sources send, line by line, and what leaves.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::rc::Rc;
+
+use insta::assert_snapshot;
+use packet::Record;
+use proptest::prelude::*;
+
+use super::*;
+
+const WINDOW: Duration = Duration::from_millis(200);
+
+fn config() -> Config {
+    Config { window: WINDOW, silence: Duration::from_secs(2), max_bytes: 1 << 20 }
+}
+
+fn millis(millis: u64) -> Mono {
+    Mono::from_nanos(millis * 1_000_000)
+}
+
+/// In packet time as well, a number is a millisecond.
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_nanos(millis * 1_000_000)
+}
+
+fn records(times: &[u64]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for &time in times {
+        Record { time: at(time), original: 60, bytes: b"1234" }.append_to(&mut bytes);
+    }
+    bytes
+}
+
+fn arrival(source: u32, times: &[u64], watermark: u64) -> Arrival<Vec<u8>> {
+    let payload = records(times);
+    let extent = Extent::of(&payload).unwrap();
+    Arrival { source: SourceId(source), tag: (), payload, extent, watermark: at(watermark) }
+}
+
+/// Plays a scene. A line is a time in milliseconds, and what happens then:
+///
+/// - `a: 10 20 | 25`: source `a` sends packets of the times 10 and 20, with the watermark 25;
+/// - `a ends`, `a goes`: it ends, or is removed;
+/// - `finish`: the merge is finished; nothing: time has passed.
+///
+/// For each line there is one of what left: runs in braces where they have several packets, an exclamation mark for each
+/// late packet; and, while packets wait, how many, and when the merge wants to be polled.
+fn play(config: Config, scene: &str) -> String {
+    let mut merge = Merge::new(config);
+    let mut shown = String::new();
+    for line in scene.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (time, event) = line.split_once(' ').unwrap_or((line, ""));
+        let now = millis(time.parse().unwrap());
+        let source = |name: &str| SourceId(name.bytes().next().unwrap().into());
+        let mut left = String::new();
+        let mut out = |run: Run<'_, ()>| {
+            let name = char::from_u32(run.source.0).unwrap();
+            let times: Vec<_> = packet::Records::new(run.bytes)
+                .map(|record| (record.time.as_nanos() / 1_000_000).to_string())
+                .collect();
+            assert_eq!(times.len(), run.packets as usize);
+            let late = "!".repeat(run.late as usize);
+            let _ = match times.as_slice() {
+                [time] => write!(left, " {name}{time}{late}"),
+                times => write!(left, " {name}{{{}}}{late}", times.join(" ")),
+            };
+        };
+        if let Some((name, batch)) = event.split_once(':') {
+            let (packets, watermark) = batch.split_once('|').unwrap();
+            let times: Vec<u64> = packets.split_whitespace().map(|time| time.parse().unwrap()).collect();
+            merge.push(arrival(source(name).0, &times, watermark.trim().parse().unwrap()), now);
+        } else if let Some(name) = event.strip_suffix(" ends") {
+            merge.end(source(name));
+        } else if let Some(name) = event.strip_suffix(" goes") {
+            merge.remove(source(name));
+        } else if event == "finish" {
+            merge.finish(&mut out);
+        }
+        merge.poll(now, &mut out);
+        let _ = write!(shown, "{time}:{left}");
+        if let Some(deadline) = merge.next_deadline() {
+            let _ = write!(shown, " ({} until {})", merge.packets(), deadline.as_nanos() / 1_000_000);
+        }
+        shown.push('\n');
+    }
+    shown
+}
+
+#[test]
+fn a_packet_leaves_when_nothing_older_can_come() {
+    assert_snapshot!(play(config(), "
+        0 a: | 0
+        0 b: | 0
+        200 a: 10 20 30 | 35
+        210 b: 15 25 | 32
+        220 b: | 50
+        230 b: 60 | 60
+        240 a: 40 | 80
+    "), @"
+        0:
+        0:
+        200: (3 until 400)
+        210: a10 b15 a20 b25 a30
+        220:
+        230: (1 until 430)
+        240: a40 b60
+    ");
+}
+
+#[test]
+fn equal_times_leave_in_the_order_of_sources() {
+    assert_snapshot!(play(config(), "
+        0 b: | 0
+        0 a: | 0
+        200 a: 10 10 20 | 20
+        201 b: 10 20 20 | 20
+        202 c: 20 | 20
+        203 a: 20 | 20
+    "), @"
+        0:
+        0:
+        200: (3 until 400)
+        201: b10 a{10 10} b{20 20} a20
+        202: c20
+        203: a20
+    ");
+}
+
+#[test]
+fn one_source_passes_whole_batches() {
+    assert_snapshot!(play(config(), "
+        0 a: 1 2 3 | 3
+        100 a: 4 5 | 5
+        200
+        201 a: 6 7 8 | 8
+        202 a: 9 | 0
+        203 a ends
+    "), @"
+        0: (3 until 200)
+        100: (5 until 200)
+        200: a{1 2 3} a{4 5}
+        201: a{6 7 8}
+        202: a9
+        203:
+    ");
+}
+
+#[test]
+fn at_the_start_sources_have_a_window_to_appear() {
+    assert_snapshot!(play(config(), "
+        1000 a: 10 30 | 30
+        1150 b: 20 40 | 40
+        1199 a ends
+        1200
+        1201 b ends
+        1300 b: 5 | 5
+        1310 a: 4 | 4
+        1500
+    "), @"
+        1000: (2 until 1200)
+        1150: (4 until 1200)
+        1199: (4 until 1200)
+        1200: a10 b20 a30 b40
+        1201:
+        1300: (1 until 1500)
+        1310: (2 until 1500)
+        1500: a4! b5!
+    ");
+    assert_snapshot!(play(Config { window: Duration::ZERO, ..config() }, "
+        0 a: 10 | 10
+        0 b: 5 15 | 15
+    "), @"
+        0: a10
+        0: b5! b15
+    ");
+}
+
+#[test]
+fn a_slow_source_is_waited_for_no_longer_than_the_window() {
+    // Once its time is up, all that is older leaves with the packet that waited longest; what the slow source
+    // sends then is late and leaves at once.
+    assert_snapshot!(play(config(), "
+        0 a: | 0
+        0 b: | 0
+        0 c: | 0
+        300 a: 10 30 | 30
+        310 b: 20 40 | 40
+        499
+        500
+        501 c: 15 25 35 | 36
+        502 b: | 45
+        510
+        511 c: 38 50 | 50
+    "), @"
+        0:
+        0:
+        0:
+        300: (2 until 500)
+        310: (4 until 500)
+        499: (4 until 500)
+        500: a10 b20 a30 (1 until 510)
+        501: c{15 25}!! (2 until 510)
+        502: (2 until 510)
+        510: c35 b40
+        511: c38! (1 until 711)
+    ");
+}
+
+#[test]
+fn a_silent_source_holds_nobody_up() {
+    let patient = Config { window: Duration::from_secs(60), ..config() };
+    assert_snapshot!(play(patient, "
+        0 a: | 0
+        0 b: | 0
+        60000 a: 10 | 10
+        60100 b: | 5
+        62000 a: 20 | 20
+        62099
+        62100
+        62200 a: 30 | 30
+        62300 b: 25 | 28
+        62400 a: 40 | 40
+        62500 b ends
+    "), @"
+        0:
+        0:
+        60000: a10
+        60100:
+        62000: (1 until 62100)
+        62099: (1 until 62100)
+        62100: a20
+        62200: a30
+        62300: b25!
+        62400: (1 until 64300)
+        62500: a40
+    ");
+}
+
+#[test]
+fn a_clock_that_is_ahead_does_not_disturb_the_others() {
+    assert_snapshot!(play(config(), "
+        0 a: | 0
+        0 b: | 0
+        0 x: | 0
+        300 x: 9000 9001 | 9001
+        400 a: 10 30 | 30
+        490 x: 9200 | 9200
+        500 b: 20 | 25
+        510 b: 40 | 40
+        690 a: 50 | 50
+        700 b: 45 | 60
+    "), @"
+        0:
+        0:
+        0:
+        300: (2 until 500)
+        400: (4 until 500)
+        490: (5 until 500)
+        500: a10 b20 x{9000 9001} (2 until 600)
+        510: a30! (2 until 600)
+        690: b40! x9200 (1 until 890)
+        700: b45! a50!
+    ");
+}
+
+#[test]
+fn what_memory_has_no_room_for_leaves_oldest_first() {
+    let tight = Config { max_bytes: 120, ..config() };
+    // A record has 20 bytes: there is room for six.
+    assert_snapshot!(play(tight, "
+        0 a: 10 40 | 40
+        1 b: 20 30 | 30
+        2 c: 25 50 | 50
+        3 b: 60 | 60
+        4 d: 70 80 90 100 110 120 130 | 130
+    "), @"
+        0: (2 until 200)
+        1: (4 until 200)
+        2: (6 until 200)
+        3: a10 b20 c25 b30 (3 until 200)
+        4: a40 c50 b60 d{70 80 90 100 110 120 130}
+    ");
+}
+
+#[test]
+fn a_removed_source_makes_room_when_its_packets_have_left() {
+    let mut merge = Merge::new(Config { window: Duration::ZERO, ..config() });
+    let patient = &mut Vec::new();
+    for round in 0..5 {
+        merge.push(arrival(round, &[7], 7), millis(0));
+        merge.remove(SourceId(round));
+        merge.poll(millis(0), &mut |run| patient.push(run.source.0));
+        assert_eq!((merge.lanes.len(), merge.slots.len()), (1, 0));
+    }
+    assert_eq!(*patient, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_batch_is_dropped_with_its_last_packet() {
+    #[derive(Clone)]
+    struct Memory(Rc<Vec<u8>>);
+    impl AsRef<[u8]> for Memory {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let batch = |times: &[u64], source| {
+        let Arrival { source, tag, payload, extent, watermark } = arrival(source, times, 0);
+        let memory = Memory(Rc::new(payload));
+        (memory.clone(), Arrival { source, tag, payload: memory, extent, watermark })
+    };
+    let mut merge = Merge::new(config());
+    let (first, a) = batch(&[10, 20], 0);
+    let (second, b) = batch(&[15, 16], 1);
+    merge.push(a, millis(0));
+    merge.push(b, millis(0));
+    assert_eq!((merge.packets(), merge.bytes()), (4, 80));
+    let mut left = Vec::new();
+    merge
+        .finish(&mut |run| left.push((run.packets, Rc::strong_count(&first.0), Rc::strong_count(&second.0))));
+    assert_eq!(left, [(1, 2, 2), (2, 2, 2), (1, 2, 1)]);
+    assert_eq!((Rc::strong_count(&first.0), merge.packets(), merge.bytes()), (1, 0, 0));
+}
+
+#[test]
+fn finishing_keeps_the_order() {
+    assert_snapshot!(play(config(), "
+        0 a: 10 30 | 30
+        1 b: 20 40 | 40
+        1 x: 9000 | 9000
+        2 finish
+    "), @"
+        0: (2 until 200)
+        1: (4 until 200)
+        1: (5 until 200)
+        2: a10 b20 a30 b40 x9000
+    ");
+}
+
+/// What happens to a merge in a property test.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A source sends packets, each so much later than the one before, and its watermark is so much before the last.
+    Batch { source: u32, steps: Vec<i64>, slack: u64 },
+    /// Time passes.
+    Millis(u64),
+    /// A source ends.
+    End(u32),
+    /// A source is removed.
+    Remove(u32),
+}
+
+fn events(ordered: bool) -> impl Strategy<Value = Vec<Event>> {
+    let step = if ordered { 0..20_i64 } else { -20..40_i64 };
+    let batch = (0..6_u32, prop::collection::vec(step, 0..6), 0..10_u64)
+        .prop_map(|(source, steps, slack)| Event::Batch { source, steps, slack });
+    let event = prop_oneof![
+        12 => batch,
+        3 => (0..100_u64).prop_map(Event::Millis),
+        1 => (0..6_u32).prop_map(Event::End),
+        1 => (0..6_u32).prop_map(Event::Remove),
+    ];
+    prop::collection::vec(event, 0..80)
+}
+
+/// What went in and what came out, by source; and what came out, in its order.
+#[derive(Default)]
+struct Seen {
+    sent: BTreeMap<u32, Vec<u8>>,
+    left: BTreeMap<u32, Vec<u8>>,
+    times: Vec<Timestamp>,
+    late: u64,
+}
+
+impl Seen {
+    fn take(&mut self, run: Run<'_, ()>) {
+        self.left.entry(run.source.0).or_default().extend_from_slice(run.bytes);
+        let records = packet::Records::new(run.bytes);
+        assert_eq!(records.count(), run.packets as usize);
+        self.times.extend(records.map(|record| record.time));
+        self.late += u64::from(run.late);
+    }
+
+    /// How many packets are older than one before them.
+    fn out_of_order(&self) -> u64 {
+        let mut newest = Timestamp::ZERO;
+        let mut late = 0;
+        for &time in &self.times {
+            late += u64::from(time < newest);
+            newest = newest.max(time);
+        }
+        late
+    }
+}
+
+/// Plays `events`, which begin so long `after` the sources have appeared, and checks after each of them that the merge keeps nothing longer, or more of it, than it may.
+fn run(config: Config, events: &[Event], after: Duration) -> Seen {
+    let mut merge = Merge::new(config);
+    let mut seen = Seen::default();
+    let mut clocks = [1000_u64; 6];
+    let mut waiting: Vec<(Mono, u64)> = Vec::new();
+    let (mut now, mut sent) = (after.as_millis() as u64, 0);
+    for source in 0..6 {
+        merge.push(arrival(source, &[], 0), millis(0));
+    }
+    for event in events {
+        match event {
+            Event::Batch { source, steps, slack } => {
+                let clock = &mut clocks[*source as usize];
+                let times: Vec<u64> = steps
+                    .iter()
+                    .map(|step| {
+                        *clock = clock.saturating_add_signed(*step);
+                        *clock
+                    })
+                    .collect();
+                let watermark = clock.saturating_sub(*slack);
+                let arrival = arrival(*source, &times, watermark);
+                seen.sent.entry(*source).or_default().extend_from_slice(&arrival.payload);
+                sent += u64::from(arrival.extent.packets);
+                waiting.push((millis(now), sent));
+                merge.push(arrival, millis(now));
+            }
+            Event::Millis(passed) => now += passed,
+            Event::End(source) => merge.end(SourceId(*source)),
+            Event::Remove(source) => merge.remove(SourceId(*source)),
+        }
+        merge.poll(millis(now), &mut |run| seen.take(run));
+        assert_eq!(merge.packets(), sent - seen.times.len() as u64);
+        assert!(merge.bytes() <= config.max_bytes);
+        // Those of a source whose turn has not come may make up for it in number, so this is a lower bound.
+        let due = waiting.iter().rev().find(|(arrived, _)| millis(now) >= *arrived + config.window);
+        assert!(due.is_none_or(|(_, due)| seen.times.len() as u64 >= *due), "overdue at {now}");
+        assert!(merge.next_deadline().is_none_or(|deadline| deadline > millis(now)));
+        assert_eq!(merge.next_deadline().is_some(), merge.packets() > 0);
+    }
+    merge.finish(&mut |run| seen.take(run));
+    assert_eq!((merge.packets(), merge.bytes()), (0, 0));
+    seen
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_and_each_source_keeps_its_order(
+        events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize,
+    ) {
+        let config = Config { window: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
+        let mut seen = run(config, &events, Duration::ZERO);
+        seen.sent.retain(|_, bytes| !bytes.is_empty());
+        prop_assert_eq!(&seen.sent, &seen.left);
+        prop_assert_eq!(seen.late, seen.out_of_order());
+    }
+
+    #[test]
+    fn sources_in_order_come_out_in_order(events in events(true)) {
+        let hour = Duration::from_secs(3600);
+        let config = Config { window: hour, silence: 2 * hour, max_bytes: usize::MAX };
+        let stays = |event: &Event| !matches!(event, Event::End(_) | Event::Remove(_));
+        let events: Vec<_> = events.into_iter().filter(stays).collect();
+        let seen = run(config, &events, hour);
+        prop_assert_eq!(seen.late, 0);
+        prop_assert!(seen.times.is_sorted());
+    }
+}
