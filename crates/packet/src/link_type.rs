@@ -59,6 +59,17 @@ impl LinkType {
         }
     }
 
+    /// The `DLT_*` of a libpcap handle on Linux: the other way round.
+    #[must_use]
+    pub const fn to_dlt(self) -> u32 {
+        match self.0 {
+            101 => 12,
+            100 => 11,
+            103 => 16,
+            other => other,
+        }
+    }
+
     /// The name without its prefix, as `tcpdump -L` prints it; `None` for a type that has no name here.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {

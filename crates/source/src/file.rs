@@ -61,6 +61,15 @@ impl File {
         }
     }
 
+    /// Whether the packets come as they are captured, through a pipe.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match &self.content {
+            Content::Pcap(reader) => reader.is_live(),
+            Content::PcapNg(reader) => reader.is_live(),
+        }
+    }
+
     /// The link type, where the file has but one, and says so at its beginning.
     #[must_use]
     pub fn link_type(&self) -> Option<LinkType> {

@@ -5,9 +5,11 @@ pub mod file;
 pub mod outlet;
 pub mod packer;
 pub mod pull;
+pub mod sieve;
 
 pub use device::{Device, DeviceError, OwnTraffic};
 pub use file::{File, FileError};
 pub use outlet::{Outlet, Quota, Run};
 pub use packer::{Lane, Packer};
 pub use pull::{Pull, PullError};
+pub use sieve::{FilterError, Mesh, Sieve};

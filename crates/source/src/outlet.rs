@@ -30,6 +30,8 @@ pub struct Run {
     pub stop: Arc<AtomicBool>,
     /// How many packets may still be captured.
     pub quota: Arc<Quota>,
+    /// Whether this source takes its packets off the quota.
+    pub counted: bool,
 }
 
 impl Run {
@@ -37,6 +39,18 @@ impl Run {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.quota.is_used_up()
+    }
+
+    /// The same for a source behind which a [`Sieve`](crate::Sieve) or the like counts what it lets through.
+    #[must_use]
+    pub fn uncounted(&self) -> Self {
+        Self { counted: false, ..self.clone() }
+    }
+
+    /// Takes a packet off the quota; false where no more are wanted.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        !self.counted || self.quota.take()
     }
 }
 

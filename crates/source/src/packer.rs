@@ -75,7 +75,7 @@ impl<'a> Packer<'a> {
     #[inline]
     pub fn push(&mut self, lane: Lane, record: &Record<'_>, born: Timestamp) -> bool {
         let Some(state) = self.lanes.get_mut(lane.0) else { return false };
-        if !self.run.quota.take() {
+        if !self.run.take() {
             return false;
         }
         if state.builder.is_full_for(record.bytes.len()) {

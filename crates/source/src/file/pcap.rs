@@ -95,6 +95,10 @@ impl Reader {
         self.link_type
     }
 
+    pub(super) fn is_live(&self) -> bool {
+        self.input.is_live()
+    }
+
     pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {
         let interface = Interface::new(origin(run, &self.input.name()), self.link_type, self.snaplen);
         let template = Template::new(Arc::new(interface), run.epoch);
@@ -211,7 +215,7 @@ impl Walk {
             if had < self.needed {
                 break;
             }
-            if !run.quota.take() {
+            if !run.take() {
                 self.buf.truncate(self.unread);
                 return Ok(());
             }

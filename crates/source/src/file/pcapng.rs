@@ -88,6 +88,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn is_live(&self) -> bool {
+        self.input.is_live()
+    }
+
     pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {
         let mut packer = Packer::new(outlet, run.clone());
         let mut latest = Timestamp::ZERO;
