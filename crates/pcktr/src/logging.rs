@@ -1,0 +1,90 @@
+//! The log: lines on standard error, for people and for whoever collects them.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Begins to log what `filter` lets through.
+pub(crate) fn start(filter: Targets) {
+    // <https://no-color.org>: the variable has to be there, and not to be empty.
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = wanted && io::stderr().is_terminal();
+    // It fails where there is a subscriber already; then that one logs.
+    _ = subscriber(filter, colour, io::stderr).try_init();
+}
+
+fn subscriber<W>(filter: Targets, colour: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colour)
+        // Otherwise a line that can't be written is reported with `eprintln!`, which panics if standard error is gone.
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(lines).with(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn lines_pass_the_filter_without_colour() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = "warn,source=debug".parse().unwrap();
+        tracing::subscriber::with_default(subscriber(filter, false, move || writer.clone()), || {
+            tracing::info!("not this one");
+            tracing::warn!(device = "eth0", "this one");
+            tracing::debug!(target: "source::device", "and this one");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let ends: Vec<_> =
+            text.lines().filter_map(|line| line.split_once("Z ")).map(|(_, end)| end).collect();
+        assert_eq!(
+            ends,
+            [" WARN pcktr::logging::tests: this one device=\"eth0\"", "DEBUG source::device: and this one"]
+        );
+    }
+
+    #[test]
+    fn a_closed_standard_error_does_no_harm() {
+        let filter = "info".parse().unwrap();
+        tracing::subscriber::with_default(subscriber(filter, false, || Broken), || {
+            tracing::error!("unheard");
+        });
+    }
+}
