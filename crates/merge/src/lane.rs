@@ -59,7 +59,7 @@ impl<B: AsRef<[u8]>, T> Waiting<B, T> {
             };
         }
         let stretch = measure(rest, limit, newest);
-        // By then the packets are those that the batch said it has, so that the sums agree for any bytes.
+        // At the end the packets are those that the batch said it has, so that the sums agree for any bytes.
         let packets = if stretch.next.is_none() { self.packets } else { stretch.packets.min(self.packets) };
         Stretch { packets, late: stretch.late.min(packets), ..stretch }
     }
@@ -103,15 +103,14 @@ impl<B, T> Lane<B, T> {
         self.watermark + now.since(self.heard)
     }
 
-    /// What it competes with: its first packet; without one its watermark, for nothing older is to come. Up to `horizon`
-    /// nobody waits any more.
-    pub(crate) fn key(&self, slot: u32, horizon: Timestamp) -> Key {
+    /// What it competes with: its first packet; without one its watermark, for nothing older is to come.
+    pub(crate) fn key(&self, slot: u32) -> Key {
         if let Some(first) = self.queue.front() {
             Key::packet(first.head, slot)
         } else if self.ended {
             Key::NEVER
         } else {
-            Key::barrier(self.watermark.max(horizon), slot)
+            Key::barrier(self.watermark, slot)
         }
     }
 }

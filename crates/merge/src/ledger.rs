@@ -1,8 +1,9 @@
-//! The ledger: what each source sent, what of that came, and what became of it. Exact, whatever comes in whatever order.
+//! The ledger: what each source sent, what of that came, and what became of it. Exact, whatever comes in whatever
+//! order.
 //!
-//! The batches of a source carry numbers, and say how much was sent before them, so that what is missing is known to the
-//! packet. What a batch says of its source's own losses is cumulative: the highest figure of an epoch counts, and epochs
-//! add up. The sums that hold stand at [`Figures`].
+//! The batches of a source carry numbers, and say how much was sent before them, so that what is missing is known to
+//! the packet. What a batch says of its source's own losses is cumulative: the highest figure of an epoch counts, and
+//! epochs add up. The sums that hold stand at [`Figures`].
 //!
 //! Batches may overtake each other: those of a connection that broke come behind those of the next one, and those of a
 //! capture that was restarted behind those of its successor. Nothing here depends on their order, and a counter never
@@ -63,8 +64,8 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Without a source. The first `max_sources` get an account each; all others share one, where only what was received
-    /// and what became of that is known.
+    /// Without a source. The first `max_sources` get an account each; all others share one, where only what was
+    /// received and what became of that is known.
     #[must_use]
     pub fn new(max_sources: u32) -> Self {
         Self { accounts: Vec::new(), ids: HashMap::new(), max_sources }

@@ -1,8 +1,9 @@
 //! Many sources, one order; and what was lost on the way.
 //!
-//! A [`Merge`] brings the batches of many sources into the order of their packets' times; a [`Ledger`] knows for each source
-//! what it sent, what of that arrived, and what became of it. The two know nothing of each other but a [`SourceId`], which
-//! the ledger hands out. Both are pure: time is an argument, and what moves the bytes lives elsewhere.
+//! A [`Merge`] brings the batches of many sources into the order of their packets' times; a [`Ledger`] knows for each
+//! source what it sent, what of that arrived, and what became of it. The two know nothing of each other but a
+//! [`SourceId`], which the ledger hands out. Both are pure: time is an argument, and what moves the bytes lives
+//! elsewhere.
 
 mod lane;
 pub mod ledger;

@@ -9,16 +9,17 @@
 //! - the batches that wait take more than [`Config::max_bytes`].
 //!
 //! In the latter two cases the *horizon* moves to the end of that batch: nobody waits any more for what is older, and a
-//! slow source's packets from behind the horizon leave at once. A packet counts as late when it is older than one that has
-//! left before it. Nothing is ever dropped.
+//! slow source's packets from behind the horizon leave at once. A packet counts as late when it is older than one that
+//! has left before it. Nothing is ever dropped.
 //!
-//! A source's own order stays as it is. Packets that a batch has out of order leave in their turn, and count as late too.
+//! A source's own order stays as it is. Packets that a batch has out of order leave in their turn, and count as late
+//! too.
 //!
-//! **Clocks that run ahead.** A source whose clock is an hour ahead would move the horizon an hour ahead, and no other two
-//! sources would be merged for that hour. Therefore the horizon never goes further than at least half of the other sources
-//! should have come, by what they said and the time since: the packets of a source that is ahead of most wait for the
-//! window, then leave alone. The others, now older than what has left, count as late, which they are, but still wait for
-//! one another.
+//! **Clocks that run ahead.** A source whose clock is an hour ahead would move the horizon an hour ahead, and no other
+//! two sources would be merged for that hour. Therefore the horizon never goes further than at least half of the other
+//! sources should have come, by what they said and the time since: the packets of a source that is ahead of most wait
+//! for the window, then leave alone. The others, now older than what has left, count as late, which they are, but still
+//! wait for one another.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -56,7 +57,8 @@ pub struct Arrival<B, T = ()> {
     pub source: SourceId,
     /// What its runs shall carry: the link type, the interface.
     pub tag: T,
-    /// Records from the first byte to the last, as [`packet::record`] has them. It is dropped when the last of them has left.
+    /// Records from the first byte to the last, as [`packet::record`] has them. It is dropped when the last of them has
+    /// left.
     pub payload: B,
     /// What a walk over the records finds. Without packets it is a heartbeat.
     pub extent: Extent,
@@ -84,8 +86,8 @@ pub struct Merge<B, T = ()> {
     newest: Timestamp,
     /// Batches with packets that ever came.
     numbered: u64,
-    /// No batch that waits came before. Looking for the one that came first takes a look at every source, so that is done
-    /// only when this says that one may be overdue.
+    /// No batch that waits came before. Looking for the one that came first takes a look at every source, so that is
+    /// done only when this says that one may be overdue.
     oldest: Mono,
     packets: u64,
     bytes: usize,
@@ -152,7 +154,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
                 return;
             }
         }
-        self.tree.set(slot, lane.key(slot, self.horizon));
+        self.tree.set(slot, lane.key(slot));
     }
 
     /// The slot of a source, known or new.
@@ -173,7 +175,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
             let lane = &mut self.lanes[slot as usize];
             self.running -= usize::from(!lane.ended);
             lane.ended = true;
-            self.tree.set(slot, lane.key(slot, self.horizon));
+            self.tree.set(slot, lane.key(slot));
         }
     }
 
@@ -251,7 +253,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
                     self.emit(slot, limit, out);
                 }
                 Kind::Packet | Kind::Never => return,
-                // The horizon may have moved since the barrier was put up: now is when it matters.
+                // Nobody waits for what is behind the horizon. It may have moved there since; now is when it matters.
                 Kind::Barrier if winner.time() < self.horizon => {
                     self.tree.set(slot, Key::barrier(self.horizon, slot));
                 }
@@ -287,7 +289,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
             self.bytes -= first.payload.as_ref().len();
             lane.queue.pop_front();
         }
-        self.tree.set(slot, lane.key(slot, self.horizon));
+        self.tree.set(slot, lane.key(slot));
         if lane.removed {
             self.reap(slot);
         }
@@ -309,7 +311,8 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         }
     }
 
-    /// How far at least half of the other live sources should have come; without others, there is nobody to keep in order with.
+    /// How far at least half of the other live sources should have come; without others, there is nobody to keep in
+    /// order with.
     fn reach_of_others(&self, slot: u32) -> Timestamp {
         let mut reached: Vec<Timestamp> = (0_u32..)
             .zip(&self.lanes)

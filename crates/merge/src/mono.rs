@@ -5,8 +5,9 @@ use std::time::Duration;
 
 /// A point of the collector's monotonic clock: nanoseconds since a beginning of the caller's choice.
 ///
-/// It is the time in which the collector listened. While it could not, because a slow reader held it up, the clock should
-/// stand still: else sources look silent, and packets look overdue, whose batches were only waiting to be received.
+/// It is the time in which the collector listened. While it could not, because a slow reader held it up, the clock
+/// should stand still: else sources look silent, and packets look overdue, whose batches were only waiting to be
+/// received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(u64);
 

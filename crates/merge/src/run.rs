@@ -35,8 +35,8 @@ pub(crate) struct Stretch {
     pub(crate) next: Option<Timestamp>,
 }
 
-/// Measures the run at the beginning of `bytes`: its first record, and all that follow up to the first one after `limit`.
-/// `newest` is the latest time of what left before.
+/// Measures the run at the beginning of `bytes`: its first record, and all that follow up to the first one after
+/// `limit`. `newest` is the latest time of what left before.
 ///
 /// The walk reads the time and the captured length of every record, nothing else. Bytes that are no records, which a
 /// validated batch does not have, go with the run in front of them: the merge loses nothing.

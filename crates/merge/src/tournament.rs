@@ -1,16 +1,16 @@
 //! A tournament among sources: who is next, and up to when.
 //!
-//! A binary tree of minima in one array. A leaf belongs to a source; to change one costs a comparison for each level, and
-//! so does asking for the runner-up. A heap would do with fewer comparisons when the winner stays the same, but it cannot
-//! change a leaf in its middle, which is what a heartbeat does; and its branches are as random as the packets are.
-//! For 256 sources the array has 8 KiB: it stays in the fastest cache.
+//! A binary tree of minima in one array. A leaf belongs to a source; to change one costs a comparison for each level,
+//! and so does asking for the runner-up. A heap would do with fewer comparisons when the winner stays the same, but it
+//! cannot change a leaf in its middle, which is what a heartbeat does; and its branches are as random as the packets
+//! are. For 256 sources the array has 8 KiB: it stays in the fastest cache.
 
 use packet::Timestamp;
 
 /// What a source competes with. The smallest key wins.
 ///
-/// In the order of what counts: the time; whether it is a barrier; the source's slot. So packets of the same time leave in
-/// the order of their slots, and before the barrier of that time: a watermark promises that nothing *older* comes.
+/// In the order of what counts: the time; whether it is a barrier; the source's slot. So packets of the same time leave
+/// in the order of their slots, and before the barrier of that time: a watermark promises that nothing *older* comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u128);
 

@@ -9,8 +9,8 @@ use super::gaps::{Cause, PATIENCE};
 use super::offset::ClockOffset;
 use crate::SourceId;
 
-/// The most epochs that are remembered of a source. A restart makes one, and only the last two ever speak. Were there more
-/// captures than this of the same name, which is reported, those that are forgotten in turn would count anew.
+/// The most epochs that are remembered of a source. A restart makes one, and only the last two ever speak. Were there
+/// more captures than this of the same name, which is reported, those that are forgotten in turn would count anew.
 const MAX_EPOCHS: usize = 16;
 
 /// One source.
@@ -87,7 +87,6 @@ impl Account {
             self.first = entry.epoch;
             self.last = entry.epoch;
         }
-        self.settle(now);
         let shared_name = self.is_spoken_over(entry);
         let (epoch, new_epoch) = self.epoch(entry.epoch);
         let Some(missing) = self.epochs[epoch].record(entry, now, &mut self.figures) else {

@@ -66,8 +66,8 @@ impl Epoch {
         }
     }
 
-    /// A batch came. Adds to `figures` what that changes, and returns what got missing in front of it on its way; `None`
-    /// where it came before.
+    /// A batch came. Adds to `figures` what that changes, and returns what got missing in front of it on its way;
+    /// `None` where it came before.
     pub(super) fn record(&mut self, entry: &Entry, now: Timestamp, figures: &mut Figures) -> Option<Tally> {
         let sent = entry.sent_before.saturating_add(entry.packets.into());
         let mut missing = Tally::default();
@@ -114,7 +114,8 @@ impl Epoch {
     }
 }
 
-/// A number of the epoch has grown, or its batch is older than one that said more: the sum over all epochs grows with it.
+/// A number of the epoch has grown, or its batch is older than one that said more: the sum over all epochs grows with
+/// it.
 fn grow(known: &mut u64, said: u64, sum: &mut u64) {
     *sum = sum.saturating_add(said.saturating_sub(*known));
     *known = said.max(*known);

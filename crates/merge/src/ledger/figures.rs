@@ -75,8 +75,8 @@ impl Skip {
 /// - `captured = dropped.relay + sent`
 /// - `captured + dropped.kernel` is what the device saw, and the filter let pass.
 ///
-/// What a source sent last is not known to be sent where nothing came behind it: of a source that was killed, `sent` ends
-/// with what was received.
+/// What a source sent last is not known to be sent where nothing came behind it: of a source that was killed, `sent`
+/// ends with what was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Runs of the source from which something came.
@@ -85,8 +85,8 @@ pub struct Figures {
     pub received: Tally,
     /// Bytes of that, as the caller counts them.
     pub bytes: u64,
-    /// What came a second time, and was not to be taken again. Also what came when it had been given up so long ago that
-    /// it cannot be told from a duplicate: it stays lost.
+    /// What came a second time, and was not to be taken again. Also what came when it had been given up so long ago
+    /// that it cannot be told from a duplicate: it stays lost.
     pub duplicates: Tally,
     /// Packets that the source has sent, as far as that is known here.
     pub sent: u64,
@@ -110,8 +110,9 @@ pub struct Figures {
     pub skipped: [u64; Skip::ALL.len()],
     /// The source's latest promise: nothing older is to come.
     pub watermark: Timestamp,
-    /// The collector's clock minus the source's, in nanoseconds, plus the time that the fastest batch of the last minute
-    /// was under way: positive where the source's clock is behind. `None` where there is nothing to tell it from.
+    /// The collector's clock minus the source's, in nanoseconds, plus the time that the fastest batch of the last
+    /// minute was under way: positive where the source's clock is behind. `None` where there is nothing to tell it
+    /// from.
     pub clock_offset: Option<i64>,
     /// When the first batch came, by the collector's clock.
     pub first_heard: Timestamp,

@@ -1,9 +1,9 @@
 //! How far a source's clock is from ours.
 //!
-//! A batch says when it was sent by the source's clock. When it came by ours, less that, is the difference of the clocks
-//! plus the time that the batch was under way. The way is now and then a short one, and never a negative one: so the
-//! smallest difference of a while is the best estimate, and too large by the shortest way. What is left of that is half a
-//! millisecond in a local network, and more where all batches queue, as they do behind a slow reader.
+//! A batch says when it was sent by the source's clock. When it came by ours, less that, is the difference of the
+//! clocks plus the time that the batch was under way. The way is now and then a short one, and never a negative one: so
+//! the smallest difference of a while is the best estimate, and too large by the shortest way. What is left of that is
+//! half a millisecond in a local network, and more where all batches queue, as they do behind a slow reader.
 
 use std::time::Duration;
 

@@ -22,8 +22,8 @@ fn short(tally: Tally) -> String {
 }
 
 /// Plays a scene. A line is a time in seconds, a source, its epoch in seconds, the number of a batch, the packets sent
-/// before it and those in it; and `ends`. It was sent when it came, or at the time behind an `@`. A line with nothing but
-/// a time settles.
+/// before it and those in it; and `ends`. It was sent when it came, or at the time behind an `@`. A line with nothing
+/// but a time settles.
 ///
 /// For each line there is one of what is to say about the batch; then the figures of each source, as batches/packets.
 fn play(max_sources: u32, scene: &str) -> String {
@@ -112,6 +112,7 @@ fn a_late_batch_splits_its_gap() {
         11 a 5 2 8 2
         11 a 5 1 3 5
         11 a 5 1 3 5
+        12
         12.5 a 5 3 10 10
         12.5 a 5 3 10 10
     "), @"
@@ -128,8 +129,8 @@ fn a_late_batch_splits_its_gap() {
 
 #[test]
 fn what_was_sent_before_the_first_contact_is_unheard() {
-    // The collector was started again: what the connection before took along is not known to be lost. A batch that comes
-    // behind the first one tells that the collector had heard of the source then.
+    // The collector was started again: what the connection before took along is not known to be lost. A batch that
+    // comes behind the first one tells that the collector had heard of the source then.
     assert_snapshot!(play(9, "
         10 a 5 10 100 10
         10 a 5 8 80 10
@@ -219,6 +220,20 @@ fn gaps_beyond_the_bound_are_given_up_early() {
 }
 
 #[test]
+fn epochs_beyond_the_bound_are_closed_early() {
+    let mut ledger = Ledger::default();
+    for epoch in 1..=20 {
+        for sequence in [0, 2] {
+            let entry = Entry { epoch, sequence, sent_before: sequence, packets: 1, ..Entry::default() };
+            let _ = ledger.record(&origin("a"), &entry, 0, secs(100.0));
+        }
+    }
+    let figures = ledger.figures(SourceId(0)).unwrap();
+    assert_eq!((figures.epochs, figures.sent, figures.received.packets), (20, 60, 40));
+    assert_eq!((figures.missing.packets, figures.lost.packets), (16, 4));
+}
+
+#[test]
 fn figures_tell_lag_offset_and_what_is_held() {
     let mut ledger = Ledger::default();
     let entry = Entry { packets: 10, sent_at: secs(98.0), watermark: secs(97.5), ..Entry::default() };
@@ -279,8 +294,8 @@ struct Model {
     ended: bool,
 }
 
-/// A batch every 100 ms, one run after the other; the collector begins to listen at `start`, in milliseconds. Returns the
-/// batches in the order in which they come, with the times when they do, and the model.
+/// A batch every 100 ms, one run after the other; the collector begins to listen at `start`, in milliseconds. Returns
+/// the batches in the order in which they come, with the times when they do, and the model.
 fn deliver(runs: &[Vec<Sent>], start: u64) -> (Vec<(u64, Entry)>, Model) {
     let mut model = Model::default();
     let mut now = 1_000_000;
@@ -366,7 +381,9 @@ fn check_against_model(runs: &[Vec<Sent>], start: u64, patient: bool) -> Result<
     let mut ledger = Ledger::default();
     let mut before = [0; 11];
     for (at, entry) in &came {
-        let heard = ledger.record(&origin("a"), entry, 1, Timestamp::from_nanos(at * 1_000_000));
+        let now = Timestamp::from_nanos(at * 1_000_000);
+        ledger.settle(now);
+        let heard = ledger.record(&origin("a"), entry, 1, now);
         let figures = ledger.figures(heard.source).unwrap_or_default();
         let Figures { sent, received, lost, unheard, missing, returned, .. } = figures;
         let sum = received.packets + lost.packets + unheard.packets + missing.packets;

@@ -45,8 +45,8 @@ fn arrival(source: u32, times: &[u64], watermark: u64) -> Arrival<Vec<u8>> {
 /// - `a ends`, `a goes`: it ends, or is removed;
 /// - `finish`: the merge is finished; nothing: time has passed.
 ///
-/// For each line there is one of what left: runs in braces where they have several packets, an exclamation mark for each
-/// late packet; and, while packets wait, how many, and when the merge wants to be polled.
+/// For each line there is one of what left: runs in braces where they have several packets, an exclamation mark for
+/// each late packet; and, while packets wait, how many, and when the merge wants to be polled.
 fn play(config: Config, scene: &str) -> String {
     let mut merge = Merge::new(config);
     let mut shown = String::new();
@@ -168,6 +168,18 @@ fn at_the_start_sources_have_a_window_to_appear() {
         1310: (2 until 1500)
         1500: a4! b5!
     ");
+    // A source that has ended by then does not make the others wait anew.
+    assert_snapshot!(play(config(), "
+        0 a: 10 | 10
+        100 a ends
+        150 b: 5 | 5
+        200
+    "), @"
+        0: (1 until 200)
+        100: (1 until 200)
+        150: (2 until 200)
+        200: b5 a10
+    ");
     assert_snapshot!(play(Config { window: Duration::ZERO, ..config() }, "
         0 a: 10 | 10
         0 b: 5 15 | 15
@@ -179,8 +191,8 @@ fn at_the_start_sources_have_a_window_to_appear() {
 
 #[test]
 fn a_slow_source_is_waited_for_no_longer_than_the_window() {
-    // Once its time is up, all that is older leaves with the packet that waited longest; what the slow source
-    // sends then is late and leaves at once.
+    // Once its time is up, all that is older leaves with the packet that waited longest. What the slow source sends
+    // then is late and leaves at once.
     assert_snapshot!(play(config(), "
         0 a: | 0
         0 b: | 0
@@ -193,6 +205,11 @@ fn a_slow_source_is_waited_for_no_longer_than_the_window() {
         502 b: | 45
         510
         511 c: 38 50 | 50
+        512 a ends
+        512 b ends
+        512 c ends
+        520 a: 5 | 5
+        720
     "), @"
         0:
         0:
@@ -205,6 +222,34 @@ fn a_slow_source_is_waited_for_no_longer_than_the_window() {
         502: (2 until 510)
         510: c35 b40
         511: c38! (1 until 711)
+        512: (1 until 711)
+        512: c50
+        512:
+        520: (1 until 720)
+        720: a5!
+    ");
+}
+
+#[test]
+fn a_source_that_is_behind_does_not_count_for_most() {
+    assert_snapshot!(play(config(), "
+        0 a: | 0
+        0 b: | 0
+        0 c: | 0
+        500 a: 490 | 495
+        505 b: 485 | 490
+        690 c: | 250
+        700
+        710 c: 260 480 | 480
+    "), @"
+        0:
+        0:
+        0:
+        500: (1 until 700)
+        505: (2 until 700)
+        690: (2 until 700)
+        700: b485 a490
+        710: c{260 480}!!
     ");
 }
 
@@ -251,6 +296,12 @@ fn a_clock_that_is_ahead_does_not_disturb_the_others() {
         510 b: 40 | 40
         690 a: 50 | 50
         700 b: 45 | 60
+        701 x ends
+        720 a: 760 9000 | 810
+        900 b: | 750
+        925
+        930 b: 900 | 900
+        940 a: 895 910 | 910
     "), @"
         0:
         0:
@@ -262,6 +313,12 @@ fn a_clock_that_is_ahead_does_not_disturb_the_others() {
         510: a30! (2 until 600)
         690: b40! x9200 (1 until 890)
         700: b45! a50!
+        701:
+        720: (2 until 920)
+        900: (2 until 920)
+        925: a760! a9000!
+        930: (1 until 1130)
+        940: a895! b900! (1 until 1130)
     ");
 }
 
@@ -281,6 +338,22 @@ fn what_memory_has_no_room_for_leaves_oldest_first() {
         2: (6 until 200)
         3: a10 b20 c25 b30 (3 until 200)
         4: a40 c50 b60 d{70 80 90 100 110 120 130}
+    ");
+}
+
+#[test]
+fn what_memory_has_room_for_waits_for_the_start() {
+    let tight = Config { max_bytes: 120, ..config() };
+    assert_snapshot!(play(tight, "
+        0 a: 10 20 | 60
+        1 b: 20 50 | 60
+        2 c: 70 80 90 | 90
+        200
+    "), @"
+        0: (2 until 200)
+        1: (4 until 200)
+        2: a{10 20} b20 (4 until 200)
+        200: b50 (3 until 202)
     ");
 }
 
@@ -395,7 +468,8 @@ impl Seen {
     }
 }
 
-/// Plays `events`, which begin so long `after` the sources have appeared, and checks after each of them that the merge keeps nothing longer, or more of it, than it may.
+/// Plays `events`, which begin so long `after` the sources have appeared, and checks after each of them that the merge
+/// keeps nothing longer, or more of it, than it may.
 fn run(config: Config, events: &[Event], after: Duration) -> Seen {
     let mut merge = Merge::new(config);
     let mut seen = Seen::default();
