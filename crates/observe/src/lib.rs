@@ -4,6 +4,9 @@
 
 pub mod exposition;
 pub mod observed;
+pub mod observers;
+pub mod sizes;
 
 pub use exposition::{Exposition, Kind, Labels};
 pub use observed::{Observed, OriginId, Origins, Scope};
+pub use observers::{Config, Observers};

@@ -1,21 +1,30 @@
 //! Packets of many machines, seen from one place.
 
+mod capture;
 mod cli;
+mod collect;
 mod libraries;
 mod logging;
 mod metrics;
+mod observers;
+mod program;
+mod relay;
 mod settings;
 mod signals;
+mod sources;
+mod tap;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
-use metrics::{Figures, Metrics, MetricsFile, Page, Readiness, Server, Site};
-use settings::{CaptureSettings, CollectSettings, CommonSettings, InputSettings, RelaySettings, Settings};
+use metrics::{Metrics, MetricsFile, Page, Readiness, Server, Site};
+use program::Failure;
+use settings::Settings;
 use signals::Stop;
 
 /// For handing over what has been captured, once it is time to stop.
@@ -40,22 +49,33 @@ fn main() -> ExitCode {
         }
     };
     logging::start(settings.common().log.clone());
-    match run(settings) {
+    match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Failure::Settings(error)) => {
+            error!("{error:#}");
+            settings::EXIT_CODE.into()
+        }
+        Err(Failure::Rest(error)) => {
             error!("{error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(settings: Settings) -> anyhow::Result<()> {
+/// Opens everything, then does the work.
+fn run(settings: &Settings) -> Result<(), Failure> {
     let common = settings.common();
     let server = common.metrics_address.as_ref().map(Server::bind).transpose()?;
     let stop = Stop::new()?;
-    signals::install(stop.clone(), GRACE, Arc::new(|| "nothing".to_owned()))?;
+    let program = match settings {
+        Settings::Capture(settings) => capture::capture(settings, &stop)?,
+        Settings::Observe(settings) => capture::observe(settings, &stop)?,
+        Settings::Collect(settings) => collect::collect(settings, &stop)?,
+    };
+    signals::install(stop.clone(), GRACE, program.unfinished)?;
 
-    let metrics = Arc::new(Metrics::new(Arc::new(|_| {})));
+    let metrics = Arc::new(Metrics::new(program.render));
+    // Written for the last time when it is dropped, after the work.
     let _file = match common.metrics_file.clone() {
         Some(path) => Some(MetricsFile::start(path, Arc::clone(&metrics))?),
         None => None,
@@ -63,40 +83,16 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     if let Some(server) = server {
         info!(addresses = ?server.addresses(), "serving metrics");
-        let page = Page { mode: settings.mode(), figures: Arc::new(Figures::default) };
+        let page = Page { mode: settings.mode(), figures: program.figures };
         server.start(Site { metrics, page, readiness: readiness.clone() })?;
     }
-
-    match &settings {
-        Settings::Capture(settings) => tell_capture(settings),
-        Settings::Collect(settings) => tell_collect(settings),
-        Settings::Observe(settings) => tell_input(&settings.input),
+    if let Some(longest) = common.max_duration {
+        let stop = stop.clone();
+        thread::Builder::new().name("max-duration".into()).spawn(move || {
+            stop.wait_timeout(longest);
+            stop.set();
+        })?;
     }
-    tell_common(common);
     readiness.set(true);
-    stop.wait_timeout(common.max_duration.unwrap_or(Duration::MAX));
-    info!(told_to_stop = stop.is_set(), "ending");
-    Ok(())
-}
-
-fn tell_capture(settings: &CaptureSettings) {
-    let CaptureSettings { input, source_name, relay, common: _ } = settings;
-    tell_input(input);
-    let RelaySettings { endpoint, buffer, batch, compression } = relay;
-    debug!(source_name, %endpoint, buffer, ?batch, ?compression, "captured packets go to the collector");
-}
-
-fn tell_collect(settings: &CollectSettings) {
-    let CollectSettings { endpoints, output, format, merge_window, exit_on_end, common: _ } = settings;
-    debug!(?endpoints, ?output, ?format, ?merge_window, exit_on_end, "collected packets go to the output");
-}
-
-fn tell_input(settings: &InputSettings) {
-    let InputSettings { input, filter, snaplen, buffer_size, promiscuous } = settings;
-    debug!(?input, filter, snaplen, buffer_size, promiscuous, "packets come from the input");
-}
-
-fn tell_common(settings: &CommonSettings) {
-    let CommonSettings { max_packets, max_duration, observers, .. } = settings;
-    debug!(max_packets, ?max_duration, ?observers, "packets are measured");
+    Ok((program.work)()?)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(crate) struct Stop {
 
 #[derive(Debug)]
 struct Shared {
+    /// The same as `set`, for whoever asks often.
+    flag: Arc<AtomicBool>,
     set: Mutex<bool>,
     changed: Condvar,
     read: PipeReader,
@@ -36,7 +39,8 @@ impl Stop {
     /// When there is no descriptor left for a pipe.
     pub(crate) fn new() -> io::Result<Self> {
         let (read, write) = io::pipe()?;
-        let shared = Shared { set: Mutex::new(false), changed: Condvar::new(), read, write };
+        let shared =
+            Shared { flag: Arc::default(), set: Mutex::new(false), changed: Condvar::new(), read, write };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -45,6 +49,7 @@ impl Stop {
         let mut set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
         if !*set {
             *set = true;
+            self.shared.flag.store(true, Ordering::Release);
             // One byte always fits into an empty pipe; and without it `set` still says what there is to say.
             _ = (&self.shared.write).write_all(&[0]);
             self.shared.changed.notify_all();
@@ -53,7 +58,12 @@ impl Stop {
 
     /// Whether to stop.
     pub(crate) fn is_set(&self) -> bool {
-        *self.shared.set.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.flag.load(Ordering::Acquire)
+    }
+
+    /// True once it is time to stop: for sources, which know nothing of signals.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.flag)
     }
 
     /// Sleeps until it is time to stop, or `timeout` has passed; says whether to stop.

@@ -176,7 +176,7 @@ impl Relay {
 
     /// Ends the relay once everything is on its way, or as soon as `patient` says that it has waited long enough.
     /// Returns how many packets were left behind.
-    pub fn finish(self, patient: impl Fn() -> bool) -> u64 {
+    pub fn finish(self, mut patient: impl FnMut() -> bool) -> u64 {
         self.shared.queue.close();
         while !self.shared.queue.is_done(self.shared.pool.in_flight_batches()) {
             if !patient() {

@@ -1,0 +1,153 @@
+//! The modes `capture` and `observe`: packets come in, are measured, and in the former go to a collector.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+use observe::{Exposition, Kind, Observers};
+use sink::Relay;
+use sink::push::Handle;
+use source::{OwnTraffic, Quota, Run};
+use tracing::{error, info};
+
+use crate::metrics::Figures;
+use crate::program::{Failure, Program};
+use crate::relay;
+use crate::settings::{CaptureSettings, CommonSettings, Input, InputSettings, ObserveSettings};
+use crate::signals::Stop;
+use crate::sources::{Devices, Sources};
+use crate::tap::Tap;
+
+/// How long a capture that was told to stop waits for the collector to take what is left.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// When a batch closes that goes nowhere: as full and as old as one that is relayed at the defaults.
+const UNRELAYED: batch::Limits = batch::Limits { bytes: 256 << 10, delay: Duration::from_millis(50) };
+
+/// A capture that relays.
+pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program, Failure> {
+    let run = run(&settings.source_name, settings.relay.batch, &settings.common, stop);
+    let own_traffic = Arc::new(OwnTraffic::new());
+    let waits = matches!(settings.input.input, Input::File(_) | Input::TzspFile(..));
+    let resolved = Arc::clone(&own_traffic);
+    let relay = Relay::start(relay::settings(&settings.relay, waits), move |found| resolved.add(found))?;
+    let sources = open(&settings.input, &own_traffic, run)?;
+    let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
+    let (devices, handle) = (sources.devices(), relay.handle());
+    let program = Program {
+        render: render(&observers, &devices, Some(handle.clone())),
+        figures: figures(&observers, &devices, Some(handle.clone())),
+        unfinished: Arc::new({
+            let handle = handle.clone();
+            move || format!("{} packets are not sent", handle.status().waiting_packets)
+        }),
+        work: Box::new({
+            let stop = stop.clone();
+            move || {
+                let ended = sources.run(|| Tap::new(Arc::clone(&observers), Some(handle.clone())));
+                finish(relay, &stop, waits);
+                Ok(ended?)
+            }
+        }),
+    };
+    Ok(program)
+}
+
+/// An exporter: nothing is relayed.
+pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program, Failure> {
+    let run = run("", UNRELAYED, &settings.common, stop);
+    let sources = open(&settings.input, &Arc::new(OwnTraffic::new()), run)?;
+    let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
+    let devices = sources.devices();
+    let program = Program {
+        render: render(&observers, &devices, None),
+        figures: figures(&observers, &devices, None),
+        unfinished: Arc::new(|| "nothing".to_owned()),
+        work: Box::new(move || Ok(sources.run(|| Tap::new(Arc::clone(&observers), None))?)),
+    };
+    Ok(program)
+}
+
+fn run(source: &str, limits: batch::Limits, common: &CommonSettings, stop: &Stop) -> Run {
+    Run {
+        source: source.into(),
+        epoch: SystemTime::now().into(),
+        limits,
+        stop: stop.flag(),
+        quota: Arc::new(Quota::new(common.max_packets.map(std::num::NonZero::get))),
+        counted: true,
+    }
+}
+
+fn open(settings: &InputSettings, own_traffic: &Arc<OwnTraffic>, run: Run) -> Result<Sources, Failure> {
+    Sources::open(settings, own_traffic, run).map_err(|error| match error {
+        error if error.is_setting() => Failure::Settings(error.into()),
+        error => Failure::Rest(error.into()),
+    })
+}
+
+/// Waits until the collector has everything. A capture that was told to stop does not wait for long.
+fn finish(relay: Relay, stop: &Stop, waits: bool) {
+    let handle = relay.handle();
+    let mut deadline = None;
+    let mut told = false;
+    let patient = || {
+        // What a file holds does not grow old: it waits for its collector, unless it is told to stop.
+        if waits && !stop.is_set() {
+            if !std::mem::replace(&mut told, true) && !handle.status().connected {
+                info!("all packets are read; waiting for the collector to take them");
+            }
+            return true;
+        }
+        Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + LINGER)
+    };
+    let left = relay.finish(patient);
+    let status = handle.status();
+    if left > 0 {
+        error!(packets = left, "lost: the collector did not take them in time");
+    }
+    info!(packets = status.sent_packets.saturating_sub(left), dropped = status.dropped_packets, "sent");
+}
+
+fn figures(
+    observers: &Arc<Observers>,
+    devices: &Devices,
+    relay: Option<Handle>,
+) -> Arc<dyn Fn() -> Figures + Send + Sync> {
+    let (observers, devices) = (Arc::clone(observers), devices.clone());
+    Arc::new(move || {
+        let [_, dropped, queue_freezes] = devices.sums();
+        let relay_dropped = relay.as_ref().map_or(0, |relay| relay.status().dropped_packets);
+        Figures { packets: observers.packets(), dropped: dropped + relay_dropped, queue_freezes }
+    })
+}
+
+fn render(
+    observers: &Arc<Observers>,
+    devices: &Devices,
+    relay: Option<Handle>,
+) -> Arc<dyn Fn(&mut Exposition) + Send + Sync> {
+    let (observers, devices) = (Arc::clone(observers), devices.clone());
+    Arc::new(move |out| {
+        expose_capture(&observers, &devices, out);
+        devices.expose(out);
+        if let Some(relay) = &relay {
+            relay::expose(&relay.status(), out);
+        }
+        observers.expose(out);
+    })
+}
+
+/// The three metrics of tcp-stream-exporter that are about the capture itself.
+fn expose_capture(observers: &Observers, devices: &Devices, out: &mut Exposition) {
+    let [_, dropped, freezes] = devices.sums();
+    let processed = observers.packets();
+    for (name, help, value) in [
+        ("capture_packets_processed_total", "Packets that were read and measured.", processed),
+        ("capture_dropped_packets_total", "Packets dropped by the kernel or the interface.", dropped),
+        ("capture_queue_freezes_total", "How often a kernel's capture ring was full.", freezes),
+    ] {
+        out.family(name, Kind::Counter, help);
+        out.sample(name, "", value);
+    }
+}
