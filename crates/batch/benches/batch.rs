@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::{Batch, Builder, Closing, Compression, Interface, Limits, Received, Stamp, Template};
+use batch::{Batch, Builder, Closing, Compression, Interface, Limits, Order, Received, Stamp, Template};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use packet::{LinkType, Origin, Record, Timestamp};
 
@@ -18,7 +18,7 @@ fn builder() -> Builder {
     let origin = Origin { source: "host".into(), device: "eth0".into(), listen_port: None };
     let interface = Interface::new(origin, LinkType::ETHERNET, 262_144);
     let limits = Limits { bytes: BYTES, delay: Duration::from_millis(50) };
-    Builder::new(Template::new(Arc::new(interface), Timestamp::ZERO), limits)
+    Builder::new(Template::new(Arc::new(interface), Timestamp::ZERO), limits, Order::ByTime)
 }
 
 fn fill(builder: &mut Builder, sizes: &[usize], packet: &[u8]) {

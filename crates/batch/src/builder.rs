@@ -19,6 +19,16 @@ pub struct Limits {
     pub delay: Duration,
 }
 
+/// In which order the packets of a batch lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they came: a file keeps its own order.
+    AsTheyCame,
+    /// By time: a device with several queues hands out packets that are microseconds out of order, and here it costs least
+    /// to mend.
+    ByTime,
+}
+
 /// What a source knows when it closes a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closing {
@@ -197,6 +207,7 @@ impl Batch {
 pub struct Builder {
     template: Template,
     limits: Limits,
+    order: Order,
     buf: Vec<u8>,
     extent: Extent,
     opened: Option<Timestamp>,
@@ -205,8 +216,9 @@ pub struct Builder {
 impl Builder {
     /// An empty batch.
     #[must_use]
-    pub fn new(template: Template, limits: Limits) -> Self {
-        let mut builder = Self { template, limits, buf: Vec::new(), extent: Extent::EMPTY, opened: None };
+    pub fn new(template: Template, limits: Limits, order: Order) -> Self {
+        let (buf, extent) = (Vec::new(), Extent::EMPTY);
+        let mut builder = Self { template, limits, order, buf, extent, opened: None };
         builder.template.open(&mut builder.buf);
         builder
     }
@@ -256,15 +268,13 @@ impl Builder {
         self.opened.map(|opened| opened + self.limits.delay)
     }
 
-    /// Closes the batch, with its records in the order of time, and begins the next one: in the memory that `spare` gives,
-    /// where the present one goes away with the batch.
-    ///
-    /// A device with several queues hands out packets that are microseconds out of order; here it costs least to mend.
+    /// Closes the batch, and begins the next one: in the memory that `spare` gives, where the present one goes away with
+    /// the batch.
     pub fn close(&mut self, closing: Closing, spare: impl FnOnce() -> Vec<u8>) -> Batch {
         let head_len = self.template.head_len();
         let mut extent = std::mem::replace(&mut self.extent, Extent::EMPTY);
         self.opened = None;
-        if !extent.ordered {
+        if !extent.ordered && self.order == Order::ByTime {
             sort_records(&mut self.buf, head_len, &mut extent);
         }
         // A batch that closed early must not hold on to the memory of a full one: queues are counted in bytes.

@@ -10,7 +10,7 @@ pub mod header;
 pub mod interface;
 pub mod received;
 
-pub use builder::{Batch, Builder, Closing, Limits, Stamp, Template};
+pub use builder::{Batch, Builder, Closing, Limits, Order, Stamp, Template};
 pub use compression::Compression;
 pub use header::{DecodeError, Dropped, Header};
 pub use interface::Interface;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batch::{
-    Batch, Builder, Closing, Compression, DecodeError, Interface, Limits, Received, Stamp, Template,
+    Batch, Builder, Closing, Compression, DecodeError, Interface, Limits, Order, Received, Stamp, Template,
 };
 use packet::{LinkType, Origin, Record, Records, Timestamp};
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn interface() -> Interface {
 }
 
 fn builder() -> Builder {
-    Builder::new(Template::new(Arc::new(interface()), Timestamp::from_nanos(77)), LIMITS)
+    Builder::new(Template::new(Arc::new(interface()), Timestamp::from_nanos(77)), LIMITS, Order::ByTime)
 }
 
 fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
@@ -149,7 +149,7 @@ fn unknown_fields_are_skipped_and_names_survive_their_length() {
     let mut long = interface();
     long.origin.source = "ä".repeat(5000).into();
     long.names = (0..600).map(|i| (i, Arc::from("x".repeat(100).as_str()))).collect();
-    let mut builder = Builder::new(Template::new(Arc::new(long), Timestamp::ZERO), LIMITS);
+    let mut builder = Builder::new(Template::new(Arc::new(long), Timestamp::ZERO), LIMITS, Order::ByTime);
     let message = message(builder.close(Closing::default(), Vec::new), Compression::None);
     let received = Received::decode(message.as_slice()).unwrap();
     let mut fields = received.fields().to_vec();

@@ -12,7 +12,7 @@ mod statistics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::Interface;
+use batch::{Interface, Order};
 use packet::{Origin, Timestamp};
 
 pub use handle::{DeviceError, Settings};
@@ -91,7 +91,7 @@ impl Device {
     /// The device went down or disappeared. What was captured until then has been handed over.
     pub fn capture(mut self, outlet: &mut dyn Outlet) -> Result<(), DeviceError> {
         let started = now();
-        let mut packer = Packer::new(outlet, self.run.clone());
+        let mut packer = Packer::new(outlet, self.run.clone(), Order::ByTime);
         let lane = packer.open(Arc::clone(&self.interface));
         let ended = self.fill(&mut packer, lane);
         self.read_statistics(&mut packer, lane);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use batch::{Builder, Closing, Interface, Template};
+use batch::{Builder, Closing, Interface, Order, Template};
 use packet::{Record, Timestamp};
 
 use crate::outlet::{HEARTBEAT, Outlet, Run};
@@ -16,6 +16,7 @@ pub struct Lane(usize);
 pub struct Packer<'a> {
     outlet: &'a mut dyn Outlet,
     run: Run,
+    order: Order,
     lanes: Vec<State>,
 }
 
@@ -46,13 +47,13 @@ impl State {
 
 impl<'a> Packer<'a> {
     /// Hands over to `outlet`.
-    pub fn new(outlet: &'a mut dyn Outlet, run: Run) -> Self {
-        Self { outlet, run, lanes: Vec::new() }
+    pub fn new(outlet: &'a mut dyn Outlet, run: Run, order: Order) -> Self {
+        Self { outlet, run, order, lanes: Vec::new() }
     }
 
     /// A further origin. Its first heartbeat is due at once, so that the collector hears of it before it has packets.
     pub fn open(&mut self, interface: Arc<Interface>) -> Lane {
-        let builder = Builder::new(Template::new(interface, self.run.epoch), self.run.limits);
+        let builder = Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.order);
         self.lanes.push(State {
             builder,
             captured: 0,
@@ -109,7 +110,8 @@ impl<'a> Packer<'a> {
                 let closing = state.closing(state.latest, false);
                 hand_over(&mut *self.outlet, state, closing);
             }
-            state.builder = Builder::new(Template::new(interface, self.run.epoch), self.run.limits);
+            state.builder =
+                Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.order);
         }
     }
 

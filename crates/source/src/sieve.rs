@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use batch::{Batch, Interface};
+use batch::{Batch, Interface, Order};
 use packet::{LinkType, Record, Records, Timestamp};
 use pcap::{BpfProgram, Capture, Linktype};
 
@@ -79,7 +79,8 @@ struct Known {
 impl<'a> Sieve<'a> {
     /// In front of `outlet`. The source before it is given [`Run::uncounted`].
     pub fn new(mesh: Mesh, outlet: &'a mut dyn Outlet, run: Run, live: bool) -> Self {
-        let packer = Packer::new(outlet, run);
+        let order = if live { Order::ByTime } else { Order::AsTheyCame };
+        let packer = Packer::new(outlet, run, order);
         Self { mesh, packer, known: Vec::new(), live, watermark: Timestamp::ZERO }
     }
 

@@ -186,7 +186,7 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
-    use batch::{Builder, Closing, Interface, Limits, Template};
+    use batch::{Builder, Closing, Interface, Limits, Order, Template};
     use packet::{LinkType, Record, Timestamp};
 
     use super::*;
@@ -195,7 +195,7 @@ mod tests {
         let origin = Origin { source: "s".into(), device: device.into(), listen_port: None };
         let interface = Arc::new(Interface::new(origin, LinkType::ETHERNET, 96));
         let limits = Limits { bytes: 4096, delay: Duration::ZERO };
-        let mut builder = Builder::new(Template::new(interface, Timestamp::ZERO), limits);
+        let mut builder = Builder::new(Template::new(interface, Timestamp::ZERO), limits, Order::ByTime);
         for nanos in 0..packets {
             let time = Timestamp::from_nanos(nanos as u64);
             builder.push(&Record { time, original: 84, bytes: &[0; 84] }, || time);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::Interface;
+use batch::{Interface, Order};
 use packet::record::MAX_CAPTURED;
 use packet::{LinkType, Record, Timestamp};
 use pcap_file::PcapError;
@@ -93,7 +93,7 @@ impl Reader {
     }
 
     pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {
-        let mut packer = Packer::new(outlet, run.clone());
+        let mut packer = Packer::new(outlet, run.clone(), Order::AsTheyCame);
         let mut latest = Timestamp::ZERO;
         let ended = self.read(&mut packer, run, &mut latest);
         packer.end(latest);
