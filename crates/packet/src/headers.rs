@@ -66,7 +66,8 @@ pub struct Headers {
 pub struct Ip {
     /// Source address.
     pub src: IpAddr,
-    /// Destination address as it stands in the header: the next hop, where the packet is routed by its source.
+    /// Destination address as it stands in the header: the next hop, where the packet is routed by its source, for which
+    /// see [`Ip::final_destination`].
     pub dst: IpAddr,
     /// What follows, as an IANA protocol number: behind IPv6 extension headers and AH.
     pub protocol: u8,
@@ -86,6 +87,21 @@ pub struct Ip {
     pub end: u32,
 }
 
+impl Ip {
+    /// Whose packet it is: the last address of an IPv4 source route that is not at its end yet, else the destination. It is
+    /// this one that makes a connection, whose ends know of no hops (RFC 1122, section 4.2.3.8). `bytes` are those that the
+    /// header was parsed from.
+    #[inline]
+    #[must_use]
+    pub fn final_destination(&self, bytes: &[u8]) -> IpAddr {
+        let start = self.end - self.total_len;
+        if self.payload_at - start <= 20 || !self.dst.is_ipv4() {
+            return self.dst;
+        }
+        network::source_route(bytes, start + 20, self.payload_at).unwrap_or(self.dst)
+    }
+}
+
 impl Headers {
     /// Of a packet of `link_type`, of which `bytes` were captured and which had `original_len` bytes on the wire.
     #[inline]
@@ -93,7 +109,7 @@ impl Headers {
     pub fn parse(link_type: LinkType, bytes: &[u8], original_len: u32) -> Self {
         let link = link::peel(link_type, bytes);
         // A frame has at least what was captured of it, whatever a broken file says.
-        let frame_len = original_len.max(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        let frame_len = original_len.max(clamp(bytes.len())).min(clamp(link.end));
         let ip = match link.family {
             AddressFamily::IPv4 => network::ipv4(bytes, link.at, frame_len),
             AddressFamily::IPv6 => network::ipv6(bytes, link.at, frame_len),
@@ -121,6 +137,11 @@ impl Headers {
 #[must_use]
 pub fn address_family(link_type: LinkType, bytes: &[u8]) -> AddressFamily {
     link::peel(link_type, bytes).family
+}
+
+#[inline]
+fn clamp(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// The byte at `at`.

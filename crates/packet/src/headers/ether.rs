@@ -3,7 +3,7 @@
 use etherparse::EtherType;
 
 use super::AddressFamily::{IPv4, IPv6};
-use super::link::{Found, by_version};
+use super::link::{Found, Network, by_version, network};
 use super::{be16, byte, chunk};
 
 /// VLAN tags by another vendor's number.
@@ -32,8 +32,8 @@ pub(super) fn by_type(bytes: &[u8], mut at: usize, ether_type: u16) -> Found {
     loop {
         // How far behind this header's first byte the next EtherType stands.
         let next = match ether_type {
-            EtherType::IPV4 => return Some((IPv4, at)),
-            EtherType::IPV6 => return Some((IPv6, at)),
+            EtherType::IPV4 => return network(IPv4, at),
+            EtherType::IPV6 => return network(IPv6, at),
             EtherType::VLAN_TAGGED_FRAME
             | EtherType::PROVIDER_BRIDGING
             | EtherType::VLAN_DOUBLE_TAGGED_FRAME
@@ -43,7 +43,9 @@ pub(super) fn by_type(bytes: &[u8], mut at: usize, ether_type: u16) -> Found {
             PROVIDER_BACKBONE => 16,
             PPPOE_SESSION => return pppoe(bytes, at),
             MPLS | MPLS_UPSTREAM => return mpls(bytes, at),
-            JUMBO_LLC | EtherType(0..=MAX_LENGTH) => return llc(bytes, at),
+            JUMBO_LLC => return llc(bytes, at),
+            // In 802.3 the field says how much follows.
+            EtherType(len @ 0..=MAX_LENGTH) => return bounded(llc(bytes, at), at + usize::from(len)),
             _ => return None,
         };
         ether_type = EtherType(be16(bytes, at + next)?);
@@ -62,7 +64,13 @@ pub(super) fn pppoe(bytes: &[u8], at: usize) -> Found {
     if byte(bytes, at + 1)? != SESSION {
         return None;
     }
-    ppp(bytes, at + 6)
+    let len = usize::from(be16(bytes, at + 4)?);
+    bounded(ppp(bytes, at + 6), at + 6 + len)
+}
+
+/// A network header whose packet ends at `end`, if not before.
+fn bounded(header: Found, end: usize) -> Found {
+    header.map(|header| Network { end: header.end.min(end), ..header })
 }
 
 /// PPP's protocol field, of two bytes, or of one where it was compressed: only a last byte is odd (RFC 1661, section 2).
@@ -70,8 +78,8 @@ pub(super) fn ppp(bytes: &[u8], at: usize) -> Found {
     let first = byte(bytes, at)?;
     let (protocol, at) = if first & 1 == 1 { (u16::from(first), at + 1) } else { (be16(bytes, at)?, at + 2) };
     match protocol {
-        0x0021 => Some((IPv4, at)),
-        0x0057 => Some((IPv6, at)),
+        0x0021 => network(IPv4, at),
+        0x0057 => network(IPv6, at),
         0x0281 | 0x0283 => mpls(bytes, at),
         // Bridged Ethernet (RFC 3518, section 4.2): flags and MAC type in front of the frame.
         0x0031 if byte(bytes, at + 1)? == 1 => ethernet(bytes, at + 2),
@@ -114,7 +122,7 @@ pub(super) fn llc(bytes: &[u8], at: usize) -> Found {
                 _ => None,
             }
         }
-        (0x06, 0x06, UNNUMBERED_INFORMATION) => Some((IPv4, at + 3)),
+        (0x06, 0x06, UNNUMBERED_INFORMATION) => network(IPv4, at + 3),
         _ => None,
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Link {
     pub(super) family: AddressFamily,
     /// Where the network header begins.
     pub(super) at: usize,
+    /// Where the network packet ends at the latest, if the link layer says how much it carries: padding comes behind.
+    pub(super) end: usize,
     /// The index of the interface, where the link layer tells it.
     pub(super) interface: Option<u32>,
 }
@@ -38,8 +40,8 @@ pub(super) fn peel(link_type: LinkType, bytes: &[u8]) -> Link {
     if link_type == LinkType::ETHERNET {
         // Nearly every packet: worth a path of its own, small enough to be inlined.
         return match be16(bytes, 12) {
-            Some(0x0800) => Link { family: IPv4, at: 14, interface: None },
-            Some(0x86dd) => Link { family: IPv6, at: 14, interface: None },
+            Some(0x0800) => Link { family: IPv4, at: 14, end: usize::MAX, interface: None },
+            Some(0x86dd) => Link { family: IPv6, at: 14, end: usize::MAX, interface: None },
             Some(other) => found(ether::by_type(bytes, 14, other)),
             None => NOTHING,
         };
@@ -47,30 +49,43 @@ pub(super) fn peel(link_type: LinkType, bytes: &[u8]) -> Link {
     peel_other(link_type, bytes)
 }
 
-/// The address family and the offset of a network header; `None` where there is none that we know.
-pub(super) type Found = Option<(AddressFamily, usize)>;
+/// A network header; `None` where there is none that we know.
+pub(super) type Found = Option<Network>;
 
-const NOTHING: Link = Link { family: Other, at: 0, interface: None };
+/// Which network header it is, and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network {
+    pub(super) family: AddressFamily,
+    pub(super) at: usize,
+    pub(super) end: usize,
+}
+
+/// A network header at `at`, whose packet ends where the frame does.
+pub(super) fn network(family: AddressFamily, at: usize) -> Found {
+    Some(Network { family, at, end: usize::MAX })
+}
+
+const NOTHING: Link = Link { family: Other, at: 0, end: usize::MAX, interface: None };
 
 #[inline]
 fn found(network: Found) -> Link {
-    network.map_or(NOTHING, |(family, at)| Link { family, at, interface: None })
+    network.map_or(NOTHING, |Network { family, at, end }| Link { family, at, end, interface: None })
 }
 
 fn peel_other(link_type: LinkType, bytes: &[u8]) -> Link {
-    let network = match link_type {
+    let header = match link_type {
         LinkType::RAW => by_version(bytes, 0),
         raw if RAW_DLT.contains(&raw) => by_version(bytes, 0),
-        LinkType::IPV4 => Some((IPv4, 0)),
-        LinkType::IPV6 => Some((IPv6, 0)),
+        LinkType::IPV4 => network(IPv4, 0),
+        LinkType::IPV6 => network(IPv6, 0),
         LinkType::NULL => bsd_loopback(bytes, false),
         LinkType::LOOP => bsd_loopback(bytes, true),
         LinkType::LINUX_SLL => {
             be16(bytes, 14).and_then(|protocol| cooked(bytes, 16, protocol, be16(bytes, 2)?))
         }
         LinkType::LINUX_SLL2 => {
-            let network = be16(bytes, 0).and_then(|protocol| cooked(bytes, 20, protocol, be16(bytes, 8)?));
-            return Link { interface: be32(bytes, 4), ..found(network) };
+            let header = be16(bytes, 0).and_then(|protocol| cooked(bytes, 20, protocol, be16(bytes, 8)?));
+            return Link { interface: be32(bytes, 4), ..found(header) };
         }
         LinkType::PPP | LinkType::PPP_HDLC => ppp_link(bytes, 0),
         PPP_WITH_DIR => ppp_link(bytes, 1),
@@ -87,14 +102,14 @@ fn peel_other(link_type: LinkType, bytes: &[u8]) -> Link {
         FDDI => ether::llc(bytes, 13),
         _ => None,
     };
-    found(network)
+    found(header)
 }
 
 /// IP without anything in front: the version nibble tells.
 pub(super) fn by_version(bytes: &[u8], at: usize) -> Found {
     match byte(bytes, at)? >> 4 {
-        4 => Some((IPv4, at)),
-        6 => Some((IPv6, at)),
+        4 => network(IPv4, at),
+        6 => network(IPv6, at),
         _ => None,
     }
 }
@@ -108,8 +123,8 @@ fn bsd_loopback(bytes: &[u8], network_order: bool) -> Found {
         _ => u32::from_be_bytes(word),
     };
     match family {
-        2 => Some((IPv4, 4)),
-        24 | 28 | 30 => Some((IPv6, 4)),
+        2 => network(IPv4, 4),
+        24 | 28 | 30 => network(IPv6, 4),
         // Some write an EtherType here, which no address family comes near to.
         _ => ether::by_type(bytes, 4, u16::try_from(family).ok().filter(|&family| family >= 0x600)?),
     }
@@ -155,8 +170,8 @@ fn nflog(bytes: &[u8]) -> Found {
         // The two upper bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
         if kind & 0x3fff == PAYLOAD {
             return match byte(bytes, 0)? {
-                2 => Some((IPv4, at + 4)),
-                10 => Some((IPv6, at + 4)),
+                2 => network(IPv4, at + 4),
+                10 => network(IPv6, at + 4),
                 _ => None,
             };
         }

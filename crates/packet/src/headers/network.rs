@@ -77,6 +77,34 @@ pub(super) fn ipv6(bytes: &[u8], at: usize, frame_len: u32) -> Option<Ip> {
     Some(ip)
 }
 
+/// The last address of a source route among the IPv4 options from `start` to `end` (RFC 791, section 3.1), unless the
+/// packet has been there.
+pub(super) fn source_route(bytes: &[u8], start: u32, end: u32) -> Option<IpAddr> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    let mut options = bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
+    loop {
+        let (&kind, rest) = options.split_first()?;
+        if kind == END {
+            return None;
+        }
+        if kind == NO_OPERATION {
+            options = rest;
+            continue;
+        }
+        let (option, behind) = options.split_at_checked(usize::from(*rest.first()?))?;
+        if let (LOOSE | STRICT, [_, len, pointer, .., a, b, c, d]) = (kind, option) {
+            return (pointer < len).then_some(IpAddr::V4(Ipv4Addr::new(*a, *b, *c, *d)));
+        }
+        if option.len() < 2 {
+            return None;
+        }
+        options = behind;
+    }
+}
+
 /// Whether an IP number is that of a header that stands between IPv6 and what it carries.
 #[inline]
 fn is_extension(kind: IpNumber) -> bool {

@@ -69,15 +69,15 @@ fn ethernet_is_looked_through() {
     for (shim4, shim6) in [
         ("0800", "86dd"),
         ("88a8 0001 0800", "88a8 0001 8100 0002 9100 0003 9200 0004 8100 0005 86dd"),
-        ("8864 1100 0001 002e 0021", "8100 0001 8864 1100 0001 002e 57"),
+        ("8864 1100 0001 002e 0021", "8100 0001 8864 1100 0001 0041 57"),
         ("8847 00001 0 ff 00002 1 ff", "8848 00001 1 ff"),
         // An Ethernet pseudowire, with and without a control word.
         (
             "8847 00001 1 ff 00000000 020000000001 020000000002 0800",
             "8847 00001 1 ff 220000000001 020000000002 86dd",
         ),
-        ("002e aaaa03 000000 0800", "8100 0001 002e aaaa03 0000f8 86dd"),
-        ("002e 060603", "8870 aaaa03 0080c2 0007 0000 020000000001 020000000002 86dd"),
+        ("0034 aaaa03 000000 0800", "8100 0001 0048 aaaa03 0000f8 86dd"),
+        ("002f 060603", "8870 aaaa03 0080c2 0007 0000 020000000001 020000000002 86dd"),
         ("8926 00000000 0800", "892f 00000000 86dd"),
         ("8909 0101 0001 0007 0800", "8909 0101 0001 0007 8100 0001 86dd"),
         (
@@ -100,7 +100,7 @@ fn other_links_are_looked_through() {
         (LinkType::LOOP, "00000002", "00000018"),
         (LinkType::PPP, "ff03 0021", "ff03 0057"),
         (LinkType::PPP_HDLC, "21", "0f00 86dd"),
-        (LinkType::PPP_ETHER, "1100 0001 002e 0021", "1100 0001 002e 0057"),
+        (LinkType::PPP_ETHER, "1100 0001 002e 0021", "1100 0001 0042 0057"),
         (LinkType::C_HDLC, "0f00 0800", "0f00 86dd"),
         (LinkType::LINUX_SLL, "0000 0001 0006 0200000000010000 0800", "0000 0304 0000 0000000000000000 86dd"),
         (
@@ -228,6 +228,32 @@ fn lengths_are_those_of_the_ip_header() {
 }
 
 #[test]
+fn a_link_layer_that_says_how_much_it_carries_is_believed() {
+    // An IP header that counts padding too: PPPoE and 802.3 know better.
+    let ip = IP4.replacen("002c", "0030", 1);
+    check(LinkType::ETHERNET, &[MACS, "8864 1100 0001 002e 0021", &ip, TCP, "00000000"], V4);
+    check(LinkType::ETHERNET, &[MACS, "0034 aaaa03 000000 0800", &ip, TCP, "00000000"], V4);
+}
+
+#[test]
+fn a_source_route_ends_at_its_last_hop() {
+    for (options, expected) in [
+        ("83 0b 04 0a000003 0a000004 00", "10.0.0.4"),
+        ("01 89 07 08 0a000005 01 01 01 01", "10.0.0.2"),
+        ("01 89 07 04 0a000005 01 01 01 01", "10.0.0.5"),
+        ("07 07 04 00000000 01 01 01 01 01", "10.0.0.2"),
+        ("07 00 04 00000000 01 01 01 01 01", "10.0.0.2"),
+        ("83 ff 04 00000000 01 01 01 01 01", "10.0.0.2"),
+    ] {
+        let layers = [&IP4.replacen("4500 002c", "4800 0038", 1), options, TCP];
+        let headers = parse(LinkType::RAW, &layers);
+        assert!(matches!(headers.transport, Transport::Tcp(_)), "{options}");
+        let ip = headers.ip.unwrap();
+        assert_eq!(ip.final_destination(&bytes(&layers)).to_string(), expected, "{options}");
+    }
+}
+
+#[test]
 fn tcp_counts_as_far_as_its_header_goes() {
     let without = "IPv4 10.0.0.1>10.0.0.2 6 len=44";
     // Header lengths of 16, and of 60 in a segment of 24.
@@ -298,6 +324,7 @@ proptest! {
         let headers = Headers::parse(link_type, &bytes, original);
         prop_assert_eq!(headers.family, address_family(link_type, &bytes));
         if let Some(ip) = headers.ip {
+            let _ = ip.final_destination(&bytes);
             prop_assert!(ip.end <= original.max(bytes.len() as u32));
             if let Transport::Tcp(tcp) = headers.transport {
                 prop_assert!(tcp.payload_len + 20 <= ip.total_len);
