@@ -25,6 +25,8 @@ pub use encapsulation::Encapsulation;
 pub use encode::{Header, encode};
 pub use tag::{Tag, Tags};
 
+use crate::Headers;
+
 /// The port that TZSP has by custom; nobody has registered it.
 pub const PORT: u16 = 37008;
 
@@ -63,11 +65,25 @@ pub struct Packet<'a> {
 }
 
 impl Packet<'_> {
+    /// Bytes that the packet had where it was seen, of which `missing` ones are known to have been lost on the way here.
+    ///
+    /// The sender's word counts ([`Packet::original_len`]). Without it, the packet had at least what arrived and what was
+    /// lost; and if its IP header says that it had more, then the router cut it before it sent it, and the IP header knows.
+    #[must_use]
+    pub fn wire_len(&self, missing: u32) -> u32 {
+        self.original_len().unwrap_or_else(|| {
+            let here = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX).saturating_add(missing);
+            // A frame without an end, so that it does not bound what the header says.
+            let headers = Headers::parse(self.encapsulation.link_type(), self.bytes, u32::MAX);
+            let end = headers.ip.map(|ip| ip.end).filter(|&end| end < u32::MAX);
+            end.map_or(here, |end| end.max(here))
+        })
+    }
+
     /// Bytes that the packet had where it was seen, if the sender says so in its tag [`Tag::ORIGINAL_LEN`] and says
     /// something possible: no packet was shorter than what arrived of it.
     #[must_use]
     pub fn original_len(&self) -> Option<u32> {
-        // Most datagrams have END and nothing else.
         let mut tags = self.tags;
         let tag = tags.find(|tag| tag.number == Tag::ORIGINAL_LEN)?;
         let len = u16::from_be_bytes(tag.value.try_into().ok()?);
@@ -257,6 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_was_as_long_as_the_best_witness_says() {
+        let check = |tag: &str, frame: &[u8], missing, expected| {
+            let datagram = [hex(&format!("01 00 00 01 {tag} 01")), frame.to_vec()].concat();
+            let Ok(Message::Packet(packet)) = decode(&datagram) else { panic!("no packet") };
+            assert_eq!(packet.wire_len(missing), expected, "{tag} {frame:02x?} {missing}");
+        };
+        let arp = [&[0; 12][..], &[0x08, 0x06], &[0; 46]].concat();
+        let ip = |len: [u8; 2]| [&[0; 12][..], &[0x08, 0x00, 0x45, 0], &len, &[0; 16]].concat();
+        check("", &arp, 0, 60);
+        check("", &arp, 40, 100);
+        // Cut by the router; padded by Ethernet; not yet cut into segments.
+        check("", &ip([0x05, 0xdc]), 0, 1514);
+        check("", &[ip([0, 20]), vec![0; 26]].concat(), 0, 60);
+        check("", &ip([0, 0]), 0, 34);
+        // A check sequence was lost with the rest: the datagram's length knows of it, IP does not. And the tag knows best.
+        check("", &ip([0x05, 0xdc]), 1484, 1518);
+        check("29 02 05 ee", &ip([0x05, 0xdc]), 1400, 1518);
+    }
+
+    #[test]
     fn what_carries_no_packet_says_why() {
         check("", Err(Error::Header { had: 0 }));
         check("01 00 00", Err(Error::Header { had: 3 }));
@@ -346,7 +382,7 @@ mod tests {
             match decode(&datagram) {
                 Ok(Message::Packet(packet)) => {
                     prop_assert!(datagram.ends_with(packet.bytes));
-                    prop_assert!(packet.original_len().is_none_or(|len| len as usize >= packet.bytes.len()));
+                    prop_assert!(packet.wire_len(0) as usize >= packet.bytes.len());
                 }
                 Ok(_) => prop_assert!(matches!(datagram[1], KEEPALIVE | PORT_OPENER)),
                 Err(error) => prop_assert!(Reason::ALL.contains(&error.reason())),
