@@ -6,6 +6,7 @@ pub mod outlet;
 pub mod packer;
 pub mod pull;
 pub mod sieve;
+pub mod tzsp;
 
 pub use device::{Device, DeviceError, OwnTraffic};
 pub use file::{File, FileError};

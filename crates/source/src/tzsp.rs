@@ -1,0 +1,87 @@
+//! Packets that routers send by TZSP, from sockets or from a device's wire.
+//!
+//! [`Sockets`] are the simple way, and the cheap one. The [`Wire`] sees more: a datagram that was truncated on its way, or
+//! that lost a fragment, never reaches a socket, though its head tells whose packet it was and how long.
+
+mod ancillary;
+mod inbox;
+mod sockets;
+mod wire;
+
+use std::net::IpAddr;
+
+use packet::tzsp::{self, Message, Reason};
+use packet::{LinkType, Record, Timestamp};
+
+pub use sockets::{Sockets, TzspError};
+pub use wire::Wire;
+
+/// A packet that came by TZSP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// The router that sent it, by the address that its datagrams have.
+    pub sender: IpAddr,
+    /// The port that it sent to.
+    pub listen_port: u16,
+    /// When the datagram was received.
+    pub time: Timestamp,
+    /// What the first bytes of the packet are.
+    pub link_type: LinkType,
+    /// How long the packet was where the router saw it, in bytes, as far as anybody says.
+    pub original: u32,
+    /// What came of the packet.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    /// As it is put into a batch.
+    #[must_use]
+    pub const fn record(&self) -> Record<'a> {
+        Record { time: self.time, original: self.original, bytes: self.bytes }
+    }
+}
+
+/// What became of the datagrams so far: `datagrams` is the sum of all others but `incomplete`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Packets given.
+    pub packets: u64,
+    /// Signs of life: keepalives and port openers.
+    pub idle: u64,
+    /// Datagrams that gave no packet, by [`Reason`].
+    pub errors: [u64; Reason::ALL.len()],
+    /// Of the datagrams, those of which only the head was there. A socket never sees them.
+    pub incomplete: u64,
+}
+
+/// What is known of a datagram's envelope.
+#[derive(Clone, Copy)]
+struct Envelope {
+    sender: IpAddr,
+    listen_port: u16,
+    time: Timestamp,
+    /// Bytes that the datagram had behind those that are there.
+    missing: u32,
+}
+
+impl Counters {
+    /// Unpacks what a datagram carries, and counts it.
+    #[inline]
+    fn unpack(&mut self, envelope: Envelope, payload: &[u8], give: &mut impl FnMut(Datagram<'_>)) {
+        self.datagrams += 1;
+        self.incomplete += u64::from(envelope.missing > 0);
+        match tzsp::decode(payload) {
+            Ok(Message::Packet(packet)) => {
+                self.packets += 1;
+                let Envelope { sender, listen_port, time, missing } = envelope;
+                let link_type = packet.encapsulation.link_type();
+                let original = packet.wire_len(missing);
+                give(Datagram { sender, listen_port, time, link_type, original, bytes: packet.bytes });
+            }
+            Ok(Message::Keepalive | Message::PortOpener) => self.idle += 1,
+            Err(error) => self.errors[error.reason() as usize] += 1,
+        }
+    }
+}
