@@ -19,10 +19,17 @@ const BUFFER_WANTED: usize = 16 << 20;
 /// Calls of `recvmmsg` on one socket before the others, and the caller, have their turn.
 const ROUNDS: usize = 64;
 
+/// How long to look away after something came, so that more than a few datagrams have come the next time: waking up for
+/// every one costs more than all the rest. A buffer of [`Sockets::BUFFER_NEEDED`] lasts for several times as long at any
+/// rate that one core can take, and a batch waits for fifty times as long.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// One or more UDP ports on which routers send TZSP.
 pub struct Sockets {
     listeners: Vec<Listener>,
     inbox: Inbox,
+    /// Whether the last poll gave something.
+    busy: bool,
 }
 
 /// A port.
@@ -82,7 +89,7 @@ impl Sockets {
     /// A port is taken, or may not be listened on.
     pub fn open(ports: &[u16]) -> Result<Self, TzspError> {
         let listeners = ports.iter().map(|&port| Listener::open(port)).collect::<Result<_, _>>()?;
-        Ok(Self { listeners, inbox: Inbox::new() })
+        Ok(Self { listeners, inbox: Inbox::new(), busy: false })
     }
 
     /// Waits for datagrams, for `timeout` at most, and gives the packets of those that came. Comes back early when the
@@ -91,7 +98,11 @@ impl Sockets {
     /// # Errors
     /// A socket failed in a way that will not pass.
     pub fn poll(&mut self, timeout: Duration, give: &mut impl FnMut(Datagram<'_>)) -> Result<(), TzspError> {
+        if self.busy && self.buffer() >= Self::BUFFER_NEEDED {
+            std::thread::sleep(PAUSE.min(timeout));
+        }
         let ready = self.wait(timeout)?;
+        self.busy = ready.contains(&true);
         for (listener, ready) in self.listeners.iter_mut().zip(ready) {
             if ready {
                 listener.receive(&mut self.inbox, give)?;
