@@ -2,10 +2,14 @@
 //!
 //! Observers watch, never alter, never block and never fail. Time is the packets' own.
 
+mod aged;
 pub mod exposition;
 pub mod observed;
 pub mod observers;
+pub mod pairs;
 pub mod sizes;
+mod slab;
+pub mod streams;
 
 pub use exposition::{Exposition, Kind, Labels};
 pub use observed::{Observed, OriginId, Origins, Scope};

@@ -1,0 +1,342 @@
+//! One test for each rule.
+
+use super::check;
+
+/// SYN at 0 ms, SYN and ACK at 5, ACK at 10: the handshake took 10 ms. Then it is 1001 and 5001.
+const HANDSHAKE: &str = "
+    0 > S 1000 0 :
+    5 < SA 5000 1001 : delay=5
+    10 > A 1001 5001 : delay=5
+";
+
+#[track_caller]
+fn check_established(rest: &str) {
+    check(&format!("{HANDSHAKE}{rest}"));
+}
+
+#[test]
+fn data_and_its_acknowledgments_are_nothing_special() {
+    check_established(
+        "20 > PA 1001 5001 len=100 :
+         25 < A 5001 1101 : delay=5
+         30 < PA 5001 1101 len=50 :
+         31 > FA 1101 5051 : delay=1
+         33 < FA 5051 1102 : delay=2
+         34 > A 1102 5052 : delay=1",
+    );
+}
+
+#[test]
+fn a_timer_sends_again() {
+    check_established(
+        "20 > A 1001 5001 len=100 :
+         220 > A 1001 5001 len=100 : retransmission
+         225 < A 5001 1101 : delay=205",
+    );
+}
+
+#[test]
+fn duplicate_acks_send_again_within_20_ms() {
+    let lost = "20 > A 1001 5001 len=100 :
+         21 > A 1201 5001 len=100 : gap
+         22 < A 5001 1101 : delay=2
+         23 < A 5001 1101 : duplicate-ack";
+    check_established(&format!(
+        "{lost}
+         24 < A 5001 1101 : duplicate-ack
+         25 > A 1101 5001 len=100 : retransmission fast"
+    ));
+    // Two are enough, one is not: then it is as good as reordered, or not, by time.
+    check_established(&format!("{lost}\n 25 > A 1101 5001 len=100 : out-of-order"));
+    check_established(&format!("{lost}\n 41 > A 1101 5001 len=100 : retransmission"));
+    for (when, shows) in [("43.999999", "retransmission fast"), ("44", "retransmission")] {
+        check_established(&format!(
+            "{lost}
+             24 < A 5001 1101 : duplicate-ack
+             {when} > A 1101 5001 len=100 : {shows}"
+        ));
+    }
+    // Only what they ask for.
+    check_established(&format!(
+        "{lost}
+         24 < A 5001 1101 : duplicate-ack
+         25 > A 1151 5001 len=50 : out-of-order"
+    ));
+}
+
+#[test]
+fn what_was_acknowledged_is_sent_again_in_vain() {
+    check_established(
+        "20 > A 1001 5001 len=100 :
+         25 < A 5001 1101 : delay=5
+         26 > A 1001 5001 len=100 : retransmission spurious
+         27 < A 5001 1101 : duplicate-ack delay=1
+         28 > A 1051 5001 len=100 : out-of-order",
+    );
+}
+
+#[test]
+fn the_network_reorders_within_a_round_trip() {
+    // The handshake was not seen: 3 ms, exclusive.
+    for (when, shows) in [("2.999999", "out-of-order"), ("3", "retransmission")] {
+        check(&format!(
+            "0 > A 1000 1 len=100 :
+             0 > A 1200 1 len=100 : gap
+             {when} > A 1100 1 len=100 : {shows}"
+        ));
+    }
+    // It took 10 ms.
+    for (when, shows) in [("30.999999", "out-of-order"), ("31", "retransmission")] {
+        check_established(&format!(
+            "20 > A 1001 5001 len=100 :
+             21 > A 1201 5001 len=100 : gap
+             {when} > A 1101 5001 len=100 : {shows}"
+        ));
+    }
+}
+
+#[test]
+fn the_last_segment_was_not_overtaken() {
+    check(
+        "0 > A 1000 1 len=100 :
+         1 > A 1100 1 len=100 :
+         2 > A 1100 1 len=100 : retransmission
+         2 > A 1000 1 len=100 : out-of-order",
+    );
+}
+
+#[test]
+fn a_gap_is_one_whatever_its_size() {
+    check_established(
+        "20 > A 1001 5001 len=10 :
+         21 > A 9011 5001 len=1 : gap
+         22 > A 9012 5001 len=1 :
+         23 > FA 9113 5001 : gap
+         24 > R 9999 5001 : reset",
+    );
+}
+
+#[test]
+fn an_ack_of_what_was_not_seen_is_said_once() {
+    check_established(
+        "20 < A 5001 1101 : ack-of-unseen
+         21 < A 5001 1201 :
+         22 > A 1201 5001 len=100 : gap
+         23 < A 5001 1301 : ack-of-unseen delay=1
+         24 > A 1301 5001 len=100 :
+         25 < A 5001 1401 : delay=1",
+    );
+}
+
+#[test]
+fn after_an_ack_of_what_was_not_seen_resending_counts_as_asked_for() {
+    check(
+        "0 > A 1000 5000 :
+         1 < A 5000 1000 len=30 :
+         2 < A 5030 1010 len=0 : ack-of-unseen
+         3 < A 5000 1000 len=5 : retransmission fast",
+    );
+    // A duplicate ACK begins to count anew.
+    check(
+        "0 > A 1000 5000 :
+         1 < A 5000 1000 len=30 :
+         2 < A 5030 1010 len=0 : ack-of-unseen
+         3 > A 1000 5000 : duplicate-ack
+         4 < A 5000 1000 len=5 : retransmission",
+    );
+    // Duplicate ACKs that were there before say it too.
+    check(
+        "0 > A 1000 5000 :
+         1 > A 1000 5000 : duplicate-ack
+         2 < A 5030 1010 len=0 :",
+    );
+}
+
+#[test]
+fn numbers_go_round() {
+    check(
+        "0 > S 4294967294 0 :
+         5 < SA 4294967290 4294967295 : delay=5
+         10 > A 4294967295 4294967291 : delay=5
+         20 > A 4294967295 4294967291 len=100 :
+         25 < A 4294967291 99 : delay=5
+         30 < A 4294967291 99 len=10 :
+         31 > A 99 5 len=100 : delay=1
+         32 > A 4294967295 5 len=100 : retransmission spurious
+         35 < A 5 199 : delay=4",
+    );
+}
+
+#[test]
+fn a_keep_alive_is_one_number_back() {
+    check_established(
+        "1000 > A 1000 5001 : keep-alive
+         1001 < A 5001 1001 : keep-alive-ack
+         2000 > A 1000 5001 len=1 : keep-alive
+         2001 < A 5001 1001 : keep-alive-ack delay=1
+         2002 < A 5001 1001 : keep-alive-ack
+         2003 > A 1001 5001 : duplicate-ack
+         2004 < A 5001 1001 : duplicate-ack
+         2005 > FA 1000 5001 : retransmission",
+    );
+}
+
+#[test]
+fn a_window_of_zero_counts_each_time() {
+    check_established(
+        "20 < A 5001 1001 win=0 : zero-window
+         21 < A 5001 1001 win=0 : zero-window
+         22 < A 5001 1001 len=10 win=0 : zero-window
+         23 < RA 5011 1001 win=0 : reset
+         24 < FA 5011 1001 win=0 :",
+    );
+}
+
+#[test]
+fn a_probe_looks_whether_the_window_has_opened() {
+    check_established(
+        "20 > A 1001 5001 len=100 :
+         21 < A 5001 1101 win=0 : zero-window delay=1
+         300 > A 1101 5001 len=1 : zero-window-probe
+         301 < A 5001 1101 win=0 : zero-window zero-window-probe-ack
+         600 > A 1101 5001 len=1 : zero-window-probe
+         601 < A 5001 1102 win=50 : ack-of-unseen delay=301
+         602 > A 1102 5001 len=10 : gap",
+    );
+}
+
+#[test]
+fn a_duplicate_ack_repeats_everything() {
+    check_established(
+        "20 < A 5001 1001 : duplicate-ack
+         21 < A 5001 1001 win=101 : window-update
+         22 < A 5001 1001 win=101 len=1 :
+         23 < A 5002 1001 win=101 : duplicate-ack
+         24 < FA 5002 1001 win=101 :
+         25 < A 5002 1001 win=101 : keep-alive",
+    );
+    // MPTCP's signals are none.
+    check_established("20 < A 5001 1001 mptcp=4 :\n 21 < A 5001 1001 mptcp=4 : duplicate-ack");
+}
+
+#[test]
+fn a_window_is_full_when_its_last_byte_is_sent() {
+    check_established(
+        "20 < A 5001 1001 win=100 : window-update
+         21 > A 1001 5001 len=99 :
+         22 > A 1100 5001 len=1 : window-full
+         23 > FA 1100 5001 len=1 : out-of-order",
+    );
+    // Not known without the handshake.
+    check("0 < A 5000 1000 win=100 :\n 1 > A 1000 5000 len=100 :");
+}
+
+#[test]
+fn windows_are_scaled_where_both_sides_agreed() {
+    let with = |offer: &str, answer: &str, rest: &str| {
+        check(&format!(
+            "0 > S 1000 0 {offer} :
+             5 < SA 5000 1001 {answer} : delay=5
+             10 > A 1001 5001 : delay=5
+             {rest}"
+        ));
+    };
+    // The window of the SYN itself is never scaled.
+    with("ws=7", "ws=1", "11 > A 1001 5001 len=1000 : window-full");
+    with("ws=7", "ws=1", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=198 : window-full");
+    with("ws=7", "", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=99 : window-full");
+    with("", "ws=1", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=99 : window-full");
+    // 15 is taken for 14.
+    with("", "", "11 < A 5001 1001 win=1 : window-update\n 12 > A 1001 5001 len=1 : window-full");
+    with(
+        "ws=0",
+        "ws=15",
+        "11 < A 5001 1001 win=1 : window-update\n 12 > A 1001 5001 len=16384 : window-full",
+    );
+}
+
+#[test]
+fn a_syn_with_another_number_is_another_connection() {
+    check_established(
+        "20 > A 1001 5001 len=100 :
+         30 > S 700 0 : port-reuse
+         35 < SA 9000 701 : delay=5
+         36 > A 701 9001 : delay=1",
+    );
+    // The number is known from the first segment that was seen, or acknowledged.
+    check("0 > A 1001 5001 :\n 1 > S 1000 0 : retransmission\n 2 < S 5000 0 :\n 3 < S 5001 0 : port-reuse");
+    // An answer that has another number is none; but it is what the next SYN is compared with.
+    check_established("20 < SA 7000 1001 : gap port-reuse\n 21 < S 7000 0 : gap");
+}
+
+#[test]
+fn a_syn_and_a_fin_can_be_sent_again() {
+    check(
+        "0 > S 1000 0 :
+         1000 > S 1000 0 : retransmission
+         1005 < SA 5000 1001 : delay=1005
+         1105 < SA 5000 1001 : retransmission
+         1106 > A 1001 5001 : delay=101
+         1107 > FA 1001 5001 :
+         1407 > FA 1001 5001 : retransmission
+         1410 < A 5001 1002 : delay=303",
+    );
+}
+
+#[test]
+fn boundaries_may_change_when_sent_again() {
+    check_established(
+        "20 > A 1001 5001 len=100 :
+         220 > A 1051 5001 len=100 : retransmission
+         420 > A 1150 5001 len=1 : keep-alive
+         421 > A 1150 5001 len=2 :",
+    );
+}
+
+#[test]
+fn an_acknowledgment_has_one_delay() {
+    // Cumulative: that of the segment that ends there. Partial: none.
+    check_established(
+        "20 > A 1001 5001 len=100 :
+         21 > A 1101 5001 len=100 :
+         22 > A 1201 5001 len=100 :
+         25 < A 5001 1201 : delay=4
+         26 < A 5001 1250 :
+         27 < A 5001 1301 : delay=5",
+    );
+}
+
+#[test]
+fn a_reset_needs_no_acknowledgment_number() {
+    check_established(
+        "20 < R 5001 0 win=0 : reset
+         21 > A 1001 5001 len=100 :
+         40 > A 1001 5001 len=100 : retransmission",
+    );
+}
+
+#[test]
+fn data_may_come_with_a_syn() {
+    check("0 > S 1000 0 len=10 :\n 5 < SA 5000 1011 : delay=5\n 10 > A 1011 5001 : delay=5");
+}
+
+#[test]
+fn who_talks_to_itself_has_one_direction() {
+    let mut streams = super::streams();
+    let described = |text| {
+        let mut described = super::Described::new(text);
+        if let Some(ip) = &mut described.headers.ip {
+            ip.dst = ip.src;
+        }
+        described
+    };
+    let both = [described("0 > A 1000 1 len=10 a=80"), described("1 > A 990 1 len=10 a=80")];
+    let shown = both.map(|segment| super::describe(&streams.observe(&segment.observed(super::HERE))));
+    assert_eq!((shown, streams.len()), (["".into(), "out-of-order".into()], 1));
+}
+
+#[test]
+fn a_clock_that_goes_back_shows_neither_reordering_nor_haste() {
+    check("10 > A 1000 1 len=100 :\n 9 > A 1200 1 len=100 : gap\n 8 > A 1100 1 len=100 : retransmission");
+    check("10 > A 1000 1 len=100 :\n 9 < A 1 1100 : delay=-1");
+}

@@ -1,0 +1,114 @@
+//! What does not grow with the number of streams: totals and histograms of an origin.
+
+use super::verdict::{Event, Verdict};
+
+/// The upper bounds of the histograms' buckets in nanoseconds: 100 µs to 10 s.
+pub(super) const BOUNDS: [u64; 16] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// A histogram of times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Histogram {
+    /// How many times lie in each bucket; the last one is that of what is longer than all bounds.
+    buckets: [u64; BOUNDS.len() + 1],
+    nanos: u64,
+}
+
+impl Histogram {
+    #[inline]
+    pub(super) fn observe(&mut self, nanos: u64) {
+        let bucket = BOUNDS.partition_point(|&bound| bound < nanos);
+        self.buckets[bucket] += 1;
+        self.nanos = self.nanos.saturating_add(nanos);
+    }
+
+    /// For each bound, and for infinity, how many times were at most that long.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The sum in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.nanos as f64 / 1e9
+    }
+}
+
+/// The totals of an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) segments: u64,
+    pub(super) bytes: u64,
+    pub(super) events: [u64; Event::COUNT],
+    /// Connections that began with a SYN.
+    pub(super) opened: u64,
+    /// Connections of which each side that was seen has sent FIN.
+    pub(super) finished: u64,
+    /// Connections that a RST ended.
+    pub(super) reset: u64,
+    /// Connections that were silent for so long that they were forgotten, without an end.
+    pub(super) timed_out: u64,
+    /// Directed streams that were forgotten because there was no room.
+    pub(super) evicted: u64,
+    /// Directed streams there are.
+    pub(super) streams: u64,
+    /// Those of them whose sender has sent neither FIN nor RST.
+    pub(super) active: u64,
+    pub(super) delays: Histogram,
+    pub(super) initial_rtts: Histogram,
+}
+
+impl Totals {
+    /// Counts a segment with so many bytes of data.
+    #[inline]
+    pub(super) fn count(&mut self, bytes: u32, verdict: &Verdict) {
+        self.segments += 1;
+        self.bytes += u64::from(bytes);
+        for event in verdict.events.indices() {
+            if let Some(count) = self.events.get_mut(event) {
+                *count += 1;
+            }
+        }
+        if let Some(nanos) = verdict.delay.and_then(|nanos| u64::try_from(nanos).ok()) {
+            self.delays.observe(nanos);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let mut histogram = Histogram::default();
+        for nanos in [0, 100_000, 100_001, 10_000_000_000, 10_000_000_001] {
+            histogram.observe(nanos);
+        }
+        let cumulative: Vec<_> = histogram.cumulative().collect();
+        assert_eq!((cumulative[0], cumulative[1], cumulative[15], cumulative[16]), (2, 3, 4, 5));
+        assert_eq!((histogram.count(), histogram.seconds()), (5, 20.000200002));
+    }
+}
