@@ -4,6 +4,7 @@
 
 mod aged;
 pub mod exposition;
+pub mod flows;
 pub mod observed;
 pub mod observers;
 pub mod pairs;

@@ -1,0 +1,90 @@
+//! What flows cost: a packet of a known one among a hundred thousand, and a scrape of them all.
+//!
+//! Packets come in an order that no cache can foresee, as if every one were of another flow than the one before it: traffic
+//! is kinder than this. Their headers have just been read, once for all observers, so all that differs between them is
+//! written where the headers are.
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use observe::flows::{Config, Flows};
+use observe::{Exposition, Observed, OriginId};
+use packet::{Headers, LinkType, Origin, Timestamp};
+
+const FLOWS: u32 = 100_000;
+
+/// More packets than flows, so that they are not met in the order in which they began.
+const PACKETS: usize = 1 << 18;
+
+/// A packet whose flow can be chosen.
+struct Packet {
+    bytes: [u8; 20],
+    headers: Headers,
+}
+
+impl Packet {
+    fn new() -> Self {
+        let bytes = [0x45, 0, 5, 220, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 198, 51, 100, 1];
+        Self { bytes, headers: Headers::parse(LinkType::RAW, &bytes, 1500) }
+    }
+
+    fn observe(&mut self, flows: &mut Flows, time: Timestamp, flow: u32) {
+        if let Some(ip) = &mut self.headers.ip {
+            ip.src = Ipv4Addr::from_bits(0x0a00_0000 + flow).into();
+            ip.dst = Ipv4Addr::from_bits(0xc633_6400 + flow % 250).into();
+        }
+        let Self { bytes, headers } = self;
+        flows.observe(&Observed { time, wire_len: 1500, bytes, headers, origin: OriginId(0) });
+    }
+}
+
+fn full_table() -> Flows {
+    let mut flows = Flows::new(Config::default());
+    flows.meet(OriginId(0), &Origin { source: "a".into(), device: "eth0".into(), listen_port: None }, &[]);
+    let mut packet = Packet::new();
+    (0..FLOWS).for_each(|flow| packet.observe(&mut flows, Timestamp::ZERO, flow));
+    flows
+}
+
+fn known_flow(c: &mut Criterion) {
+    let mut flows = full_table();
+    // A linear congruential generator's upper bits (Numerical Recipes, section 7.1) are random enough.
+    let mut random = 1_u32;
+    let order: Vec<_> = (0..PACKETS)
+        .map(|_| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 8) % FLOWS
+        })
+        .collect();
+    let mut group = c.benchmark_group("flows");
+    group.throughput(Throughput::Elements(PACKETS as u64));
+    let (mut packet, mut nanos) = (Packet::new(), 0);
+    group.bench_function("known, of 100 000", |b| {
+        b.iter(|| {
+            for &flow in &order {
+                nanos += 1000;
+                packet.observe(&mut flows, Timestamp::from_nanos(nanos), black_box(flow));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn scrape(c: &mut Criterion) {
+    let flows = Mutex::new(full_table());
+    let mut group = c.benchmark_group("flows");
+    group.sample_size(20);
+    group.bench_function("scrape of 100 000", |b| {
+        b.iter(|| {
+            let mut out = Exposition::new();
+            Flows::expose(&flows, &mut out);
+            out
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, known_flow, scrape);
+criterion_main!(benches);
