@@ -211,6 +211,8 @@ pub struct Builder {
     buf: Vec<u8>,
     extent: Extent,
     opened: Option<Timestamp>,
+    /// Bytes of records with which this batch is full.
+    full_at: usize,
 }
 
 impl Builder {
@@ -218,7 +220,7 @@ impl Builder {
     #[must_use]
     pub fn new(template: Template, limits: Limits, order: Order) -> Self {
         let (buf, extent) = (Vec::new(), Extent::EMPTY);
-        let mut builder = Self { template, limits, order, buf, extent, opened: None };
+        let mut builder = Self { template, limits, order, buf, extent, opened: None, full_at: limits.bytes };
         builder.template.open(&mut builder.buf);
         builder
     }
@@ -247,7 +249,7 @@ impl Builder {
     #[must_use]
     pub fn is_full_for(&self, len: usize) -> bool {
         let payload = self.buf.len() - self.template.head_len();
-        self.extent.packets > 0 && payload + HEADER_LEN + len > self.limits.bytes
+        self.extent.packets > 0 && payload + HEADER_LEN + len > self.full_at
     }
 
     /// Whether it has no packet.
@@ -271,12 +273,9 @@ impl Builder {
     /// Closes the batch, and begins the next one: in the memory that `spare` gives, where the present one goes away with
     /// the batch.
     pub fn close(&mut self, closing: Closing, spare: impl FnOnce() -> Vec<u8>) -> Batch {
-        let head_len = self.template.head_len();
-        let mut extent = std::mem::replace(&mut self.extent, Extent::EMPTY);
-        self.opened = None;
-        if !extent.ordered && self.order == Order::ByTime {
-            sort_records(&mut self.buf, head_len, &mut extent);
-        }
+        self.sort();
+        let extent = std::mem::replace(&mut self.extent, Extent::EMPTY);
+        (self.opened, self.full_at) = (None, self.limits.bytes);
         // A batch that closed early must not hold on to the memory of a full one: queues are counted in bytes.
         let buf = if self.buf.len() < self.buf.capacity() / 2 {
             self.buf.as_slice().to_vec()
@@ -285,6 +284,45 @@ impl Builder {
         };
         self.template.open(&mut self.buf);
         self.template.close(buf, extent, closing)
+    }
+
+    /// Closes the batch without the packets that are later than `horizon`; they are the first of the next one, where those
+    /// that are just a little late find their place among them. `None` where nothing else is in the batch: then it may
+    /// grow, up to [`MAX_GROWN`].
+    pub fn close_until(
+        &mut self,
+        horizon: Timestamp,
+        closing: Closing,
+        spare: impl FnOnce() -> Vec<u8>,
+    ) -> Option<Batch> {
+        self.sort();
+        let head_len = self.template.head_len();
+        let (mut kept, mut len) = (Extent::EMPTY, head_len);
+        for record in packet::Records::new(self.buf.get(head_len..)?).take_while(|r| r.time <= horizon) {
+            kept.add(record.time);
+            len += record.encoded_len();
+        }
+        if kept.packets == 0 && self.extent.packets > 0 && self.full_at < MAX_GROWN {
+            self.full_at *= 2;
+            return None;
+        }
+        if kept.packets == 0 || kept.packets == self.extent.packets {
+            return Some(self.close(closing, spare));
+        }
+        let held = self.buf.split_off(len);
+        self.extent = kept;
+        let batch = self.close(closing, spare);
+        for record in packet::Records::new(&held) {
+            self.push(&record, || record.time);
+        }
+        Some(batch)
+    }
+
+    /// Brings the packets into the order of their times, where that is wanted, and not so already.
+    fn sort(&mut self) {
+        if !self.extent.ordered && self.order == Order::ByTime {
+            sort_records(&mut self.buf, self.template.head_len(), &mut self.extent);
+        }
     }
 }
 
@@ -304,6 +342,9 @@ fn sort_records(buf: &mut [u8], head_len: usize, extent: &mut Extent) {
     extent.ordered = true;
     extent.first = ranges.first().map_or(extent.first, |(time, _)| *time);
 }
+
+/// Bytes to which a batch may grow while all its packets are held back.
+pub const MAX_GROWN: usize = 1 << 20;
 
 // A batch of the largest size that settings allow (4 MiB), and the packet that did not fit, is one that we decode.
 const _: () = assert!((4 << 20) + HEADER_LEN + MAX_CAPTURED <= MAX_PAYLOAD);

@@ -182,3 +182,46 @@ fn a_batch_that_closed_early_holds_little_memory() {
     let batch = builder.close(Closing::default(), || Vec::with_capacity(8192));
     assert!(batch.memory() < 512, "{} bytes", batch.memory());
 }
+
+#[test]
+fn packets_that_overtake_find_their_place_across_batches() {
+    let mut builder = builder();
+    let time = |micros: u64| Timestamp::from_nanos(micros * 1000);
+    let push = |builder: &mut Builder, micros| {
+        builder.push(&Record { time: time(micros), original: 4, bytes: b"abcd" }, || time(micros));
+    };
+    let times = |batch: &Batch| -> Vec<u64> {
+        Records::new(batch.payload()).map(|record| record.time.as_nanos() / 1000).collect()
+    };
+    for micros in [10, 700, 690, 900] {
+        push(&mut builder, micros);
+    }
+    let first = builder.close_until(time(400), Closing::default(), Vec::new).unwrap();
+    assert_eq!(
+        (times(&first), first.extent().latest, builder.due()),
+        (vec![10], time(10), Some(time(50_690)))
+    );
+    push(&mut builder, 695);
+    let second = builder.close_until(time(900), Closing::default(), Vec::new).unwrap();
+    assert_eq!(times(&second), [690, 695, 700, 900]);
+    assert!(builder.is_empty());
+}
+
+#[test]
+fn a_batch_grows_while_all_of_it_is_held_back() {
+    let mut builder = builder();
+    let record = Record { time: Timestamp::from_nanos(9), original: 4000, bytes: &[0; 4000] };
+    builder.push(&record, || Timestamp::ZERO);
+    assert!(builder.is_full_for(4000));
+    assert!(builder.close_until(Timestamp::ZERO, Closing::default(), Vec::new).is_none());
+    assert!(!builder.is_full_for(4000));
+    let batch = loop {
+        builder.push(&record, || Timestamp::ZERO);
+        if builder.is_full_for(4000)
+            && let Some(batch) = builder.close_until(Timestamp::ZERO, Closing::default(), Vec::new)
+        {
+            break batch;
+        }
+    };
+    assert!((500_000..1 << 20).contains(&batch.payload().len()), "{}", batch.payload().len());
+}

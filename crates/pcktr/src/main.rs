@@ -5,6 +5,7 @@ mod cli;
 mod collect;
 mod libraries;
 mod logging;
+mod memory;
 mod metrics;
 mod observers;
 mod program;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             return settings::EXIT_CODE.into();
         }
     };
+    memory::keep_large_blocks();
     logging::start(settings.common().log.clone());
     match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,9 @@ use sink::push::{self, Peer, Status, WhenFull};
 
 use crate::settings::{Endpoint, Host, RelaySettings};
 
+/// Batches of a file that wait to be sent. A file is read faster than it is sent: what waits beyond this only gets cold.
+const AHEAD: usize = 8;
+
 /// What the settings mean to the relay. A file waits for room, a device does not.
 pub(crate) fn settings(settings: &RelaySettings, waits: bool) -> push::Settings {
     let peer = match &settings.endpoint {
@@ -20,7 +23,7 @@ pub(crate) fn settings(settings: &RelaySettings, waits: bool) -> push::Settings 
     };
     push::Settings {
         peer,
-        buffer: settings.buffer,
+        buffer: if waits { settings.buffer.min(AHEAD * settings.batch.bytes) } else { settings.buffer },
         batch_bytes: settings.batch.bytes,
         compression: settings.compression,
         when_full: if waits { WhenFull::Wait } else { WhenFull::Shed },

@@ -200,8 +200,8 @@ fn configure(socket: &zmq::Socket, in_flight: usize) -> Result<(), zmq::Error> {
     // The sender waits for its messages itself; this covers the last few bytes in ZeroMQ's own buffer.
     socket.set_linger(1000)?;
     socket.set_ipv6(true)?;
+    // Always the same: captures that find a new collector together are merged in order from the start.
     socket.set_reconnect_ivl(100)?;
-    socket.set_reconnect_ivl_max(1000)?;
     // A collector that vanished without a word is noticed when nothing is to be sent, too. (ZMTP's own heartbeats would
     // take a slow reader for a dead one: its pongs wait behind the messages that it does not take.)
     socket.set_tcp_keepalive(1)?;

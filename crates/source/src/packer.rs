@@ -1,11 +1,16 @@
 //! From packets to batches: what all sources that are handed one packet after the other have in common.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use batch::{Builder, Closing, Interface, Order, Template};
 use packet::{Record, Timestamp};
 
 use crate::outlet::{HEARTBEAT, Outlet, Run};
+
+/// By how much packets of a device may be out of order: each processor that receives takes the time, and puts its packets
+/// into the kernel's ring, a little later. Packets are held back for so long, so that those behind them can overtake.
+const DISORDER: Duration = Duration::from_micros(500);
 
 /// One origin among those that a source feeds: a number that [`Packer::open`] gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,11 +41,26 @@ struct State {
 impl State {
     fn closing(&self, watermark: Timestamp, ends: bool) -> Closing {
         Closing {
-            watermark: watermark.max(self.latest),
+            watermark,
             captured: self.captured,
             dropped_kernel: self.dropped_kernel,
             dropped_interface: self.dropped_interface,
             ends,
+        }
+    }
+
+    /// Hands over everything.
+    fn hand_over(&mut self, outlet: &mut dyn Outlet, watermark: Timestamp) {
+        let closing = self.closing(watermark, false);
+        let batch = self.builder.close(closing, || outlet.spare());
+        outlet.send(batch);
+    }
+
+    /// Hands over what is not later than `horizon`.
+    fn hand_over_until(&mut self, outlet: &mut dyn Outlet, horizon: Timestamp, watermark: Timestamp) {
+        let closing = self.closing(watermark, false);
+        if let Some(batch) = self.builder.close_until(horizon, closing, || outlet.spare()) {
+            outlet.send(batch);
         }
     }
 }
@@ -80,8 +100,13 @@ impl<'a> Packer<'a> {
             return false;
         }
         if state.builder.is_full_for(record.bytes.len()) {
-            let closing = state.closing(state.latest, false);
-            hand_over(&mut *self.outlet, state, closing);
+            match self.order {
+                Order::AsTheyCame => state.hand_over(self.outlet, state.latest),
+                Order::ByTime => {
+                    let horizon = state.latest - DISORDER;
+                    state.hand_over_until(self.outlet, horizon, horizon);
+                }
+            }
         }
         state.builder.push(record, || born);
         state.captured += 1;
@@ -107,8 +132,7 @@ impl<'a> Packer<'a> {
     pub fn describe(&mut self, lane: Lane, interface: Arc<Interface>) {
         if let Some(state) = self.lanes.get_mut(lane.0) {
             if !state.builder.is_empty() {
-                let closing = state.closing(state.latest, false);
-                hand_over(&mut *self.outlet, state, closing);
+                state.hand_over(self.outlet, state.latest - DISORDER);
             }
             state.builder =
                 Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.order);
@@ -119,19 +143,25 @@ impl<'a> Packer<'a> {
     pub fn tick(&mut self, now: Timestamp, watermark: Timestamp) {
         for state in &mut self.lanes {
             let due = state.builder.due().map_or(now >= state.heartbeat, |due| now >= due);
-            if due {
-                let closing = state.closing(watermark, false);
-                hand_over(&mut *self.outlet, state, closing);
-                state.heartbeat = now + HEARTBEAT;
+            if !due {
+                continue;
             }
+            match self.order {
+                Order::AsTheyCame => state.hand_over(self.outlet, watermark.max(state.latest)),
+                Order::ByTime => {
+                    let horizon = now - DISORDER;
+                    let promise = watermark.max(state.latest.min(horizon) - DISORDER);
+                    state.hand_over_until(self.outlet, horizon, promise);
+                }
+            }
+            state.heartbeat = now + HEARTBEAT;
         }
     }
 
     /// Hands over all that there is, whatever its age: for files, whose origins come to the collector at one pace.
     pub fn flush(&mut self, watermark: Timestamp) {
         for state in &mut self.lanes {
-            let closing = state.closing(watermark, false);
-            hand_over(&mut *self.outlet, state, closing);
+            state.hand_over(self.outlet, watermark);
         }
     }
 
@@ -145,13 +175,9 @@ impl<'a> Packer<'a> {
     /// Ends every origin: the last batches say so.
     pub fn end(mut self, watermark: Timestamp) {
         for state in &mut self.lanes {
-            let closing = state.closing(watermark, true);
-            hand_over(&mut *self.outlet, state, closing);
+            let closing = state.closing(watermark.max(state.latest), true);
+            let batch = state.builder.close(closing, Vec::new);
+            self.outlet.send(batch);
         }
     }
-}
-
-fn hand_over(outlet: &mut dyn Outlet, state: &mut State, closing: Closing) {
-    let batch = state.builder.close(closing, || outlet.spare());
-    outlet.send(batch);
 }

@@ -16,8 +16,12 @@ use super::Shared;
 /// How long an address has to answer, where there are several.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How long it is at first, and at most, until the name is looked up again while there is no connection.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How often addresses are tried while there is no connection. Captures that find a new collector together are merged in
+/// order from the start.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How often at most the name is looked up while there is no connection.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// How long ZeroMQ has to find back to an address, before others are tried.
 const LOYALTY: Duration = Duration::from_secs(3);
@@ -102,26 +106,22 @@ struct Search {
 impl Search {
     /// Looks for the peer whenever there is no connection, until the relay is closed.
     fn run(&self, resolved: impl Fn(&[SocketAddr])) {
-        let mut retry = RETRY.0;
         let mut down_since: Option<Instant> = None;
+        let mut looked_up: Option<Instant> = None;
+        let mut addresses = Vec::new();
         let mut silent = true;
         while !self.shared.queue.is_done(0) && !self.shared.queue.is_abandoned() {
             if self.shared.link.is_up() {
-                (retry, down_since, silent) = (RETRY.0, None, true);
-                thread::sleep(RETRY.0);
+                (down_since, looked_up, silent) = (None, None, true);
+                thread::sleep(RETRY);
                 continue;
             }
             let down_since = *down_since.get_or_insert_with(Instant::now);
-            let addresses = match (self.host.as_str(), self.port).to_socket_addrs() {
-                Ok(addresses) => addresses.collect::<Vec<_>>(),
-                Err(error) => {
-                    if std::mem::take(&mut silent) {
-                        tracing::warn!(host = self.host, %error, "cannot look up the collector's name; trying on");
-                    }
-                    Vec::new()
-                }
-            };
-            resolved(&addresses);
+            if looked_up.is_none_or(|at| at.elapsed() >= LOOK_UP) {
+                looked_up = Some(Instant::now());
+                addresses = self.look_up(&mut silent);
+                resolved(&addresses);
+            }
             if (self.dial.target().is_none() || down_since.elapsed() > LOYALTY)
                 && let Some(address) = choose(&addresses)
             {
@@ -135,8 +135,20 @@ impl Search {
                     "no collector there so far; packets wait in RELAY_BUFFER"
                 );
             }
-            thread::sleep(retry);
-            retry = (retry * 2).min(RETRY.1);
+            thread::sleep(RETRY);
+        }
+    }
+
+    /// The addresses that the name stands for. Where there are none, the log says so once.
+    fn look_up(&self, silent: &mut bool) -> Vec<SocketAddr> {
+        match (self.host.as_str(), self.port).to_socket_addrs() {
+            Ok(addresses) => addresses.collect(),
+            Err(error) => {
+                if std::mem::take(silent) {
+                    tracing::warn!(host = self.host, %error, "cannot look up the collector's name; trying on");
+                }
+                Vec::new()
+            }
         }
     }
 }
