@@ -1,6 +1,7 @@
 //! The modes `capture` and `observe`: packets come in, are measured, and in the former go to a collector.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
@@ -34,6 +35,14 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
     let sources = open(&settings.input, &own_traffic, run)?;
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let (devices, handle) = (sources.devices(), relay.handle());
+    if waits {
+        // A file whose collector is away waits for room; told to stop, it must come to its end.
+        let (stop, handle) = (stop.clone(), handle.clone());
+        thread::Builder::new().name("hurry".into()).spawn(move || {
+            stop.wait_timeout(Duration::MAX);
+            handle.hurry();
+        })?;
+    }
     let program = Program {
         render: render(&observers, &devices, Some(handle.clone())),
         figures: figures(&observers, &devices, Some(handle.clone())),

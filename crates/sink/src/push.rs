@@ -92,6 +92,11 @@ impl Handle {
         self.0.queue.push(batch, self.0.pool.in_flight_bytes());
     }
 
+    /// It is time to end: nobody waits for room any more.
+    pub fn hurry(&self) {
+        self.0.queue.hurry();
+    }
+
     /// Memory for a batch.
     #[must_use]
     pub fn spare(&self) -> Vec<u8> {

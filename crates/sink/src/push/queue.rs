@@ -35,6 +35,8 @@ struct State {
     /// Packets shed, by origin.
     dropped: HashMap<Origin, u64>,
     dropped_packets: u64,
+    /// Nobody is to wait for room any more.
+    hurried: bool,
     /// No batch comes any more.
     closed: bool,
     /// A batch was taken out, and is not sent yet.
@@ -76,9 +78,7 @@ impl Queue {
             WhenFull::Shed => while state.bytes + needed > self.limit && state.shed_oldest() {},
             WhenFull::Wait => {
                 // Memory in flight comes free without our doing; the wait is only for what we hold.
-                while state.bytes + batch.memory() > self.limit
-                    && !state.batches.is_empty()
-                    && !state.abandoned
+                while state.bytes + batch.memory() > self.limit && !state.batches.is_empty() && !state.hurried
                 {
                     state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
@@ -116,6 +116,12 @@ impl Queue {
         self.lock().one_out = false;
     }
 
+    /// Nobody is to wait for room any more: those who do put their last batch in, and go on.
+    pub(super) fn hurry(&self) {
+        self.lock().hurried = true;
+        self.emptied.notify_all();
+    }
+
     /// No batch comes any more.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -124,7 +130,9 @@ impl Queue {
 
     /// What is left is not to be sent any more.
     pub(super) fn abandon(&self) {
-        self.lock().abandoned = true;
+        let mut state = self.lock();
+        (state.abandoned, state.hurried) = (true, true);
+        drop(state);
         self.filled.notify_all();
         self.emptied.notify_all();
     }
@@ -263,6 +271,18 @@ mod tests {
             writer.join().unwrap();
         });
         assert_eq!(queue.counts().dropped_packets, 0);
+    }
+
+    #[test]
+    fn who_waits_can_be_hurried() {
+        let queue = Queue::new(1, WhenFull::Wait);
+        queue.push(batch("a", 1, false), 0);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.push(batch("a", 2, false), 0));
+            queue.hurry();
+            writer.join().unwrap();
+        });
+        assert_eq!((queue.counts().packets, queue.counts().dropped_packets), (3, 0));
     }
 
     #[test]

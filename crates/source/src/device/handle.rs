@@ -127,6 +127,9 @@ impl Handle {
             let _ = capture.set_datalink(Linktype(LinkType::LINUX_SLL2.0 as i32));
         }
         let link_type = LinkType::from_dlt(capture.get_datalink().0 as u32);
+        if names::is_loopback(name) {
+            ignore_outgoing(&capture);
+        }
         let mut handle =
             Self { name: name.into(), capture, link_type, filter: settings.filter.clone(), generation: 0 };
         handle.set_filter(own_traffic)?;
@@ -269,6 +272,23 @@ impl Handle {
             // Only a ring of the third version has this counter; for the others the kernel writes less.
             freezes: counts.tp_freeze_q_cnt.into(),
         }
+    }
+}
+
+/// Tells the kernel to leave out what the device sends. A loopback device shows each packet twice, as it is sent and as
+/// it is received; libpcap drops the former only after the kernel has counted it, and had room for it or not. Kernels
+/// before 4.20 do not know the option: then the counts are those of both.
+fn ignore_outgoing(capture: &Capture<Active>) {
+    let on: libc::c_int = 1;
+    // SAFETY: `on` is readable for the length that is given.
+    unsafe {
+        libc::setsockopt(
+            capture.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_IGNORE_OUTGOING,
+            (&raw const on).cast(),
+            mem::size_of_val(&on) as libc::socklen_t,
+        );
     }
 }
 

@@ -28,6 +28,12 @@ pub(super) fn names() -> Vec<String> {
     interfaces().into_iter().map(|(_, name)| name.to_string()).collect()
 }
 
+/// Whether a device is a loopback device (`ARPHRD_LOOPBACK`, linux/if_arp.h).
+pub(super) fn is_loopback(device: &str) -> bool {
+    let kind = fs::read_to_string(Path::new(SYS_CLASS_NET).join(device).join("type"));
+    kind.is_ok_and(|kind| kind.trim() == "772")
+}
+
 /// A counter of a device; 0 where there is none.
 pub(super) fn statistic(device: &str, counter: &str) -> u64 {
     let path = Path::new(SYS_CLASS_NET).join(device).join("statistics").join(counter);
