@@ -51,14 +51,14 @@ pub enum Scope {
 ///
 /// Observers keep the number, four bytes, where they would keep two names. An origin is never forgotten: there are as many
 /// as there are devices.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Origins {
     scope: Scope,
     ids: HashMap<Origin, OriginId>,
     known: Vec<Known>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     origin: Origin,
     labels: Labels,

@@ -56,13 +56,23 @@ impl Sizes {
             let labels = Labels::new().with("address_family", family);
             out.sample("packeteur_capture_total", labels.as_str(), lengths.packets());
         }
-        out.family("packeteur_capture_bytes", Kind::Histogram, "Packets' lengths on the wire, by address family.");
+        out.family(
+            "packeteur_capture_bytes",
+            Kind::Histogram,
+            "Packets' lengths on the wire, by address family.",
+        );
         for (family, lengths) in families() {
             let labels = Labels::new().with("address_family", family);
             let mut below = 0;
-            for (bound, packets) in (SMALLEST..=LARGEST).map(|exponent| 1_u32 << exponent).zip(lengths.buckets) {
+            for (bound, packets) in
+                (SMALLEST..=LARGEST).map(|exponent| 1_u32 << exponent).zip(lengths.buckets)
+            {
                 below += packets;
-                out.sample("packeteur_capture_bytes_bucket", labels.clone().with("le", bound).as_str(), below);
+                out.sample(
+                    "packeteur_capture_bytes_bucket",
+                    labels.clone().with("le", bound).as_str(),
+                    below,
+                );
             }
             let all = lengths.packets();
             out.sample("packeteur_capture_bytes_bucket", labels.clone().with("le", "+Inf").as_str(), all);

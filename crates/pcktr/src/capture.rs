@@ -18,6 +18,7 @@ use crate::settings::{CaptureSettings, CommonSettings, Input, InputSettings, Obs
 use crate::signals::Stop;
 use crate::sources::{Devices, Sources};
 use crate::tap::Tap;
+use crate::tzsp::Reports;
 
 /// How long a capture that was told to stop waits for the collector to take what is left.
 const LINGER: Duration = Duration::from_secs(5);
@@ -44,7 +45,7 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
         })?;
     }
     let program = Program {
-        render: render(&observers, &devices, Some(handle.clone())),
+        render: render(&observers, &devices, &sources.tzsp(), Some(handle.clone())),
         figures: figures(&observers, &devices, Some(handle.clone())),
         unfinished: Arc::new({
             let handle = handle.clone();
@@ -69,7 +70,7 @@ pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let devices = sources.devices();
     let program = Program {
-        render: render(&observers, &devices, None),
+        render: render(&observers, &devices, &sources.tzsp(), None),
         figures: figures(&observers, &devices, None),
         unfinished: Arc::new(|| "nothing".to_owned()),
         work: Box::new(move || Ok(sources.run(|| Tap::new(Arc::clone(&observers), None))?)),
@@ -134,12 +135,14 @@ fn figures(
 fn render(
     observers: &Arc<Observers>,
     devices: &Devices,
+    tzsp: &Reports,
     relay: Option<Handle>,
 ) -> Arc<dyn Fn(&mut Exposition) + Send + Sync> {
-    let (observers, devices) = (Arc::clone(observers), devices.clone());
+    let (observers, devices, tzsp) = (Arc::clone(observers), devices.clone(), tzsp.clone());
     Arc::new(move |out| {
         expose_capture(&observers, &devices, out);
         devices.expose(out);
+        tzsp.expose(out);
         if let Some(relay) = &relay {
             relay::expose(&relay.status(), out);
         }

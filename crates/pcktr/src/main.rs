@@ -14,6 +14,7 @@ mod settings;
 mod signals;
 mod sources;
 mod tap;
+mod tzsp;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! The observers, as the settings want them.
 
-use observe::{Config, Scope};
+use observe::{Config, Scope, flows, pairs, streams};
 
 use crate::settings::{Input, InputSettings, ObserverSettings};
 
@@ -19,5 +19,25 @@ pub(crate) fn collector_config(settings: &ObserverSettings) -> Config {
 }
 
 fn within(settings: &ObserverSettings, scope: Scope) -> Config {
-    Config { scope, sizes: settings.sizes }
+    let streams = settings.streams.as_ref().map(|settings| streams::Config {
+        age: settings.age,
+        finalized_age: settings.finalized_age,
+        max_streams: settings.max.get() as usize,
+        export: settings.export as usize,
+    });
+    Config {
+        scope,
+        sizes: settings.sizes,
+        flows: settings.flows.map(|settings| flows::Config {
+            max_flows: settings.max.get() as usize,
+            age: settings.age,
+            scope,
+        }),
+        streams,
+        pairs: settings.pairs.map(|settings| pairs::Config {
+            age: settings.age,
+            max_pairs: settings.max.get() as usize,
+            streams: streams.unwrap_or_default(),
+        }),
+    }
 }

@@ -6,12 +6,16 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use observe::{Exposition, Kind, Labels};
+use packet::LinkType;
+use packet::record::MAX_CAPTURED;
 use source::device::{self, Counts};
+use source::tzsp::{Listen, TzspError, Unwrap};
 use source::{Device, DeviceError, File, FileError, FilterError, Mesh, Outlet, OwnTraffic, Run, Sieve};
 use tracing::{error, info, warn};
 
 use crate::settings::{FileOrStdio, Input, InputSettings};
 use crate::tap::Tap;
+use crate::tzsp::Reports;
 
 /// Why a source does not open, or has ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,9 @@ pub(crate) enum SourceError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A TZSP port.
+    #[error(transparent)]
+    Tzsp(#[from] TzspError),
     /// The filter, where no device is asked.
     #[error(transparent)]
     Filter(#[from] FilterError),
@@ -37,7 +44,7 @@ impl SourceError {
             Self::Device(error) => error.is_setting(),
             Self::File(error) => error.is_setting(),
             Self::Filter(_) => true,
-            Self::Thread(_) => false,
+            Self::Tzsp(_) | Self::Thread(_) => false,
         }
     }
 }
@@ -48,11 +55,19 @@ pub(crate) struct Sources {
     run: Run,
     mesh: Mesh,
     devices: Devices,
+    tzsp: Reports,
 }
 
-enum Opened {
+/// A source that is open, and the TZSP ports to look for in its frames.
+struct Opened {
+    source: Source,
+    unwrap: Option<Vec<u16>>,
+}
+
+enum Source {
     Device(Box<Device>),
     File(Box<File>),
+    Tzsp(Box<Listen>),
 }
 
 /// What the kernel counts on each device.
@@ -67,36 +82,82 @@ impl Sources {
         run: Run,
     ) -> Result<Self, SourceError> {
         let mesh = Mesh { filter: settings.filter.clone(), snaplen: settings.snaplen };
-        let mut opened = Vec::new();
-        let mut devices = Devices::default();
+        let mut sources =
+            Self { opened: Vec::new(), run, mesh, devices: Devices::default(), tzsp: Reports::default() };
         match &settings.input {
             Input::Devices(names) => {
-                let device_settings = device::Settings {
-                    filter: settings.filter.clone(),
-                    snaplen: settings.snaplen,
-                    buffer_size: settings.buffer_size,
-                    promiscuous: settings.promiscuous,
-                };
+                // The kernel filters and cuts.
+                sources.mesh = Mesh { filter: None, snaplen: u32::MAX };
                 for name in names {
-                    let device = Device::open(name, &device_settings, Arc::clone(own_traffic), run.clone())?;
-                    info!(device = name, link_type = %device.interface().link_type, "capturing");
-                    devices.0.push((name.as_str().into(), device.counts()));
-                    opened.push(Opened::Device(Box::new(device)));
+                    sources.open_device(name, settings, own_traffic, None)?;
                 }
             }
-            Input::File(path) => {
-                let run = if mesh.is_open() { run.clone() } else { run.uncounted() };
-                let file = File::open(&text(path), run)?;
-                if let Some(link_type) = file.link_type() {
-                    mesh.compile(link_type)?;
+            Input::TzspDevices(names, ports) => {
+                sources.check_filter(LinkType::ETHERNET)?;
+                for name in names {
+                    sources.open_device(name, settings, own_traffic, Some(ports))?;
                 }
-                opened.push(Opened::File(Box::new(file)));
             }
-            Input::TzspSockets(_) | Input::TzspDevices(..) | Input::TzspFile(..) => {
-                unreachable!("refused by the settings")
+            Input::File(path) => sources.open_file(path, None)?,
+            Input::TzspFile(path, ports) => {
+                sources.check_filter(LinkType::ETHERNET)?;
+                sources.open_file(path, Some(ports))?;
+            }
+            Input::TzspSockets(ports) => {
+                sources.check_filter(LinkType::ETHERNET)?;
+                let listen = Listen::open(ports, sources.upstream(None))?;
+                info!(?ports, "receiving TZSP");
+                sources.tzsp.add(listen.report());
+                sources.opened.push(Opened { source: Source::Tzsp(Box::new(listen)), unwrap: None });
             }
         }
-        Ok(Self { opened, run, mesh, devices })
+        Ok(sources)
+    }
+
+    fn open_device(
+        &mut self,
+        name: &str,
+        settings: &InputSettings,
+        own_traffic: &Arc<OwnTraffic>,
+        unwrap: Option<&Vec<u16>>,
+    ) -> Result<(), SourceError> {
+        // With TZSP, the user's filter and snaplen are meant for what is in it.
+        let (filter, snaplen) = match unwrap {
+            Some(ports) => (Some(tzsp_filter(ports)), MAX_CAPTURED as u32),
+            None => (settings.filter.clone(), settings.snaplen),
+        };
+        let (buffer_size, promiscuous) = (settings.buffer_size, settings.promiscuous);
+        let settings = device::Settings { filter, snaplen, buffer_size, promiscuous };
+        let device = Device::open(name, &settings, Arc::clone(own_traffic), self.upstream(unwrap))?;
+        info!(device = name, link_type = %device.interface().link_type, tzsp_ports = ?unwrap, "capturing");
+        self.devices.0.push((name.into(), device.counts()));
+        self.opened.push(Opened { source: Source::Device(Box::new(device)), unwrap: unwrap.cloned() });
+        Ok(())
+    }
+
+    fn open_file(&mut self, path: &FileOrStdio, unwrap: Option<&Vec<u16>>) -> Result<(), SourceError> {
+        let file = File::open(&text(path), self.upstream(unwrap))?;
+        if let (Some(link_type), None) = (file.link_type(), unwrap) {
+            self.check_filter(link_type)?;
+        }
+        self.opened.push(Opened { source: Source::File(Box::new(file)), unwrap: unwrap.cloned() });
+        Ok(())
+    }
+
+    /// What a source is given that others stand behind: the last one counts.
+    fn upstream(&self, unwrap: Option<&Vec<u16>>) -> Run {
+        if unwrap.is_none() && self.mesh.is_open() { self.run.clone() } else { self.run.uncounted() }
+    }
+
+    /// Whether the filter makes sense for packets of this link type.
+    fn check_filter(&self, link_type: LinkType) -> Result<(), SourceError> {
+        self.mesh.compile(link_type)?;
+        Ok(())
+    }
+
+    /// What becomes of TZSP, for the metrics.
+    pub(crate) fn tzsp(&self) -> Reports {
+        self.tzsp.clone()
     }
 
     /// What the kernel counts, for the metrics.
@@ -107,12 +168,12 @@ impl Sources {
     /// Runs all sources until the last has ended; each hands its batches to a tap of its own. An error says that one of
     /// them ended before its time.
     pub(crate) fn run(self, tap: impl Fn() -> Tap) -> Result<(), SourceError> {
-        let Self { opened, run, mesh, .. } = self;
+        let Self { opened, run, mesh, tzsp, .. } = self;
         let mut threads = Vec::new();
         for source in opened {
-            let (mut tap, run, mesh) = (tap(), run.clone(), mesh.clone());
+            let (mut tap, run, mesh, tzsp) = (tap(), run.clone(), mesh.clone(), tzsp.clone());
             let builder = thread::Builder::new().name("capture".into());
-            threads.push(builder.spawn(move || capture(source, &mut tap, &run, mesh))?);
+            threads.push(builder.spawn(move || sieve(source, &mut tap, &run, mesh, &tzsp))?);
         }
         let mut ended = Ok(());
         for thread in threads {
@@ -131,17 +192,58 @@ impl Sources {
     }
 }
 
-fn capture(source: Opened, outlet: &mut dyn Outlet, run: &Run, mesh: Mesh) -> Result<(), SourceError> {
+/// Runs a source behind which the filter and the snaplen stand, where nobody before has applied them.
+fn sieve(
+    opened: Opened,
+    outlet: &mut dyn Outlet,
+    run: &Run,
+    mesh: Mesh,
+    tzsp: &Reports,
+) -> Result<(), SourceError> {
+    if mesh.is_open() {
+        return unwrap(opened, outlet, run.clone(), tzsp);
+    }
+    let live = opened.is_live();
+    let mut sieve = Sieve::new(mesh, outlet, run.clone(), live);
+    let ended = unwrap(opened, &mut sieve, run.uncounted(), tzsp);
+    sieve.end();
+    ended
+}
+
+/// Runs a source whose TZSP is unwrapped, where that is wanted.
+fn unwrap(opened: Opened, outlet: &mut dyn Outlet, run: Run, tzsp: &Reports) -> Result<(), SourceError> {
+    let live = opened.is_live();
+    let Some(ports) = opened.unwrap else { return capture(opened.source, outlet) };
+    let mut unwrap = Unwrap::new(&ports, outlet, run, live);
+    tzsp.add(unwrap.report());
+    let ended = capture(opened.source, &mut unwrap);
+    unwrap.end();
+    ended
+}
+
+fn capture(source: Source, outlet: &mut dyn Outlet) -> Result<(), SourceError> {
     match source {
-        Opened::Device(device) => Ok(device.capture(outlet)?),
-        Opened::File(file) if mesh.is_open() => Ok(file.capture(outlet)?),
-        Opened::File(file) => {
-            let mut sieve = Sieve::new(mesh, outlet, run.clone(), file.is_live());
-            let ended = file.capture(&mut sieve);
-            sieve.end();
-            Ok(ended?)
+        Source::Device(device) => device.capture(outlet)?,
+        Source::File(file) => file.capture(outlet)?,
+        Source::Tzsp(listen) => listen.capture(outlet)?,
+    }
+    Ok(())
+}
+
+impl Opened {
+    /// Whether packets come as they are captured.
+    fn is_live(&self) -> bool {
+        match &self.source {
+            Source::Device(_) | Source::Tzsp(_) => true,
+            Source::File(file) => file.is_live(),
         }
     }
+}
+
+/// A pcap-filter expression for TZSP to these ports. Of a fragmented datagram only the first part has the port.
+fn tzsp_filter(ports: &[u16]) -> String {
+    let ports: Vec<_> = ports.iter().map(|port| format!("udp dst port {port}")).collect();
+    format!("{} or ip[6:2] & 0x1fff != 0 or ip6[6] == 44", ports.join(" or "))
 }
 
 fn text(path: &FileOrStdio) -> String {

@@ -5,7 +5,12 @@
 
 mod ancillary;
 mod inbox;
+mod kernel;
+mod listen;
+mod report;
+mod routers;
 mod sockets;
+mod unwrap;
 mod wire;
 
 use std::net::IpAddr;
@@ -13,7 +18,10 @@ use std::net::IpAddr;
 use packet::tzsp::{self, Message, Reason};
 use packet::{LinkType, Record, Timestamp};
 
+pub use listen::Listen;
+pub use report::{Port, Ports, Report};
 pub use sockets::{Sockets, TzspError};
+pub use unwrap::Unwrap;
 pub use wire::Wire;
 
 /// A packet that came by TZSP.
@@ -54,6 +62,19 @@ pub struct Counters {
     pub errors: [u64; Reason::ALL.len()],
     /// Of the datagrams, those of which only the head was there. A socket never sees them.
     pub incomplete: u64,
+}
+
+impl Counters {
+    /// Adds what was counted elsewhere.
+    fn add(&mut self, other: &Self) {
+        self.datagrams += other.datagrams;
+        self.packets += other.packets;
+        self.idle += other.idle;
+        self.incomplete += other.incomplete;
+        for (to, from) in self.errors.iter_mut().zip(&other.errors) {
+            *to += from;
+        }
+    }
 }
 
 /// What is known of a datagram's envelope.

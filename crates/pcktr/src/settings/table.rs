@@ -318,7 +318,7 @@ pub(crate) const FLOW_AGE: Setting = Setting {
 pub(crate) const MAX_FLOWS: Setting = Setting {
     name: "MAX_FLOWS",
     value: COUNT,
-    default: Fallback::Text("1000000"),
+    default: Fallback::Text("250000"),
     modes: ALL,
     meaning: "flows known at a time; what has no room is counted",
     text: |raw| &raw.max_flows,
@@ -363,7 +363,7 @@ pub(crate) const STREAMS_EXPORT: Setting = Setting {
 pub(crate) const MAX_PAIRS: Setting = Setting {
     name: "MAX_PAIRS",
     value: COUNT,
-    default: Fallback::Text("100000"),
+    default: Fallback::Text("20000"),
     modes: ALL,
     meaning: "pairs of hosts known at a time; what has no room is counted",
     text: |raw| &raw.max_pairs,

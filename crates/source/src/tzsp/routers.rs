@@ -1,0 +1,65 @@
+//! The routers that send TZSP: each is an origin of its own, by its address and the port that it sends to.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use batch::{Interface, Order};
+use packet::record::MAX_CAPTURED;
+use packet::{LinkType, Origin, Timestamp};
+
+use super::Datagram;
+use crate::outlet::{Outlet, Run};
+use crate::packer::{Lane, Packer};
+
+/// The most routers that are told apart, by address, port and link type. Whoever finds the port can send from any address.
+const MAX_ROUTERS: usize = 4096;
+
+/// Packs the packets of many routers.
+pub(super) struct Routers<'a> {
+    pub(super) packer: Packer<'a>,
+    run: Run,
+    lanes: HashMap<(u16, IpAddr, LinkType), Lane>,
+    /// Packets of routers beyond [`MAX_ROUTERS`], which are left out.
+    pub(super) overflow: u64,
+}
+
+impl<'a> Routers<'a> {
+    pub(super) fn new(outlet: &'a mut dyn Outlet, run: Run, order: Order) -> Self {
+        let packer = Packer::new(outlet, run.clone(), order);
+        Self { packer, run, lanes: HashMap::new(), overflow: 0 }
+    }
+
+    /// Takes a packet in. `born` is when it began to wait.
+    #[inline]
+    pub(super) fn push(&mut self, datagram: &Datagram<'_>, born: Timestamp) {
+        let key = (datagram.listen_port, datagram.sender, datagram.link_type);
+        let lane = match self.lanes.get(&key) {
+            Some(lane) => *lane,
+            None if self.lanes.len() < MAX_ROUTERS => self.open(key),
+            None => {
+                self.overflow += 1;
+                return;
+            }
+        };
+        let record = datagram.record();
+        let bytes = record.bytes.get(..MAX_CAPTURED).unwrap_or(record.bytes);
+        self.packer.push(lane, &packet::Record { bytes, ..record }, born);
+    }
+
+    fn open(&mut self, key: (u16, IpAddr, LinkType)) -> Lane {
+        let (port, sender, link_type) = key;
+        let origin = Origin {
+            source: Arc::clone(&self.run.source),
+            device: sender.to_canonical().to_string().into(),
+            listen_port: Some(port),
+        };
+        tracing::info!(router = %origin.device, port, %link_type, "a router sends TZSP");
+        let lane = self.packer.open(Arc::new(Interface {
+            description: "TZSP".into(),
+            ..Interface::new(origin, link_type, MAX_CAPTURED as u32)
+        }));
+        self.lanes.insert(key, lane);
+        lane
+    }
+}
