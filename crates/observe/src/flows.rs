@@ -5,9 +5,9 @@
 //! and what a router truncated counts as long as its addresses can be read; a flow's bytes are those that IP headers speak
 //! of, not those that were captured.
 //!
-//! The table is an [`Aged`](crate::aged) one: bounded, and without a sweep. A flow of more than [`Config::age`] is exposed
-//! no more. If it speaks again before its entry is gone it goes on where it was; a counter that is gone begins at zero,
-//! which is what Prometheus takes for a restart of it.
+//! The table is an [`Aged`](crate::aged) one: bounded, and without a sweep. A flow that is silent for longer than
+//! [`Config::age`] is exposed no more. If it speaks again it begins at zero, unless its entry was still there: which
+//! Prometheus takes for what it is, a counter that was reset.
 
 mod expose;
 mod key;
@@ -42,10 +42,6 @@ impl Default for Config {
     }
 }
 
-/// An entry is put to the young end of its list once in so many parts of its age, for doing it with every packet costs
-/// more than counting the packet. So it stays up to that much longer.
-const AGE_PARTS: u32 = 16;
-
 /// Entries that an [`advance`](Flows::advance) removes at most: a tenth of a millisecond. A clock that jumps ahead ends
 /// all flows at once, and that must not stop the packets.
 const REMOVED_AT_ONCE: usize = 1024;
@@ -67,9 +63,6 @@ pub struct Flows {
 struct Flow {
     packets: u64,
     bytes: u64,
-    last: Timestamp,
-    /// When the entry was put to the young end of its list.
-    touched: Timestamp,
     /// Counts up from one flow to the next: a scrape passes over those that begin while it goes on.
     number: u64,
 }
@@ -78,11 +71,10 @@ impl Flows {
     /// No flow yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let limit = config.age.saturating_add(config.age / AGE_PARTS);
         Self {
             config,
             scopes: Scopes::new(config.scope),
-            table: Aged::new(config.max_flows, [limit, limit]),
+            table: Aged::new(config.max_flows, [config.age; 2]),
             began: 0,
             overflow: 0,
         }
@@ -105,20 +97,14 @@ impl Flows {
         let scope = self.scopes.of(packet.origin, packet.headers.interface);
         let (key, bytes) = Key::read(scope, ip, packet.bytes);
         self.table.tick(scope, packet.time);
-        let slot = self.table.find(&key);
-        let Some(slot) = slot else {
+        let Some(slot) = self.table.find(&key) else {
             self.begin(scope, key, u64::from(bytes));
             return;
         };
-        let now = self.table.now(scope);
+        self.table.touch(slot, Age::Living);
         let flow = &mut self.table.get_mut(slot).value;
         flow.packets += 1;
         flow.bytes += u64::from(bytes);
-        flow.last = now;
-        if now.since(flow.touched) > self.config.age / AGE_PARTS {
-            flow.touched = now;
-            self.table.touch(slot, Age::Living);
-        }
     }
 
     /// The packets' time of `origin` has come to `now`: makes room by what was silent for too long.
@@ -155,9 +141,7 @@ impl Flows {
             self.table.remove(slot);
         }
         self.began += 1;
-        let now = self.table.now(scope);
-        let flow = Flow { packets: 1, bytes, last: now, touched: now, number: self.began };
-        self.table.insert(scope, key, flow);
+        self.table.insert(scope, key, Flow { packets: 1, bytes, number: self.began });
     }
 }
 

@@ -67,14 +67,12 @@ impl Flows {
         out.sample("packeteur_flows_overflow_total", "", overflow);
     }
 
-    /// Keys and counters of the flows in a chunk of the table, but for those that have been silent for too long, and those
-    /// that are younger than the first `began`: such a one may be an old one that came back, and was copied already.
+    /// Keys and counters of the flows in a chunk of the table, but for those that are younger than the first `began`: such
+    /// a one may be an old one that came back, and was copied already.
     pub(super) fn counters(&self, chunk: usize, began: u64) -> impl Iterator<Item = (Key, u64, u64)> {
-        self.table.chunk(chunk).filter_map(move |(_, entry)| {
-            let silence = self.table.now(entry.origin()).since(entry.value.last);
-            let exposed = silence <= self.config.age && entry.value.number <= began;
-            exposed.then_some((entry.key, entry.value.packets, entry.value.bytes))
-        })
+        let flows = self.table.chunk(chunk).map(|(_, entry)| (entry.key, entry.value));
+        let known = flows.filter(move |(_, flow)| flow.number <= began);
+        known.map(|(key, flow)| (key, flow.packets, flow.bytes))
     }
 }
 
