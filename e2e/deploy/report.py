@@ -1,11 +1,10 @@
 """What a script of tests says: a line for each test, and a closing line with the sums."""
 
 import sys
+import time
 import traceback
 
-
-class Skip(Exception):
-    """What a test needs is not there; its text says what."""
+from harness.outcome import Failed, Skipped
 
 
 class Report:
@@ -15,28 +14,27 @@ class Report:
         self.passed = self.failed = self.skipped = 0
 
     def run(self, name, test, *arguments):
-        """Runs one test. Whatever it raises is a failure, except `Skip`. Answers what the test answers."""
+        """Runs one test. Whatever it raises is a failure, except `Skipped`. Answers whether it passed."""
+        began = time.monotonic()
         try:
-            answer = test(*arguments)
-        except Skip as reason:
+            test(*arguments)
+        except Skipped as reason:
             self.skip(name, reason)
-        except Exception as failure:
+            return False
+        except Exception as failure:  # Whatever went wrong: the test has failed.
             self.failed += 1
-            print(f"FAIL  {name}", flush=True)
-            if not isinstance(failure, AssertionError):
-                traceback.print_exc(file=sys.stdout)
-            for line in str(failure).splitlines():
-                print(f"      {line}", flush=True)
-        else:
-            self.passed += 1
-            print(f"ok    {name}", flush=True)
-            return answer
-        return None
+            print(f"FAIL {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            text = str(failure) if isinstance(failure, Failed) else traceback.format_exc()
+            print("     " + text.strip().replace("\n", "\n     "), flush=True)
+            return False
+        self.passed += 1
+        print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        return True
 
     def skip(self, name, reason):
         """Says that a test was not run, and why."""
         self.skipped += 1
-        print(f"SKIP  {name}: {reason}", flush=True)
+        print(f"SKIP {name}: {reason}", flush=True)
 
     def close(self):
         """The last line, and the exit code."""

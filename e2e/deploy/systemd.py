@@ -6,12 +6,17 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from report import Report, Skip
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "e2e"))
+sys.dont_write_bytecode = True
+
+from deploy.report import Report  # noqa: E402
+from harness.outcome import Skipped, check, equal  # noqa: E402
+
 UNITS = ROOT / "deploy" / "systemd"
 MODES = ["capture", "collect", "observe"]
 
@@ -25,7 +30,7 @@ def run(*command, **options):
 
 def need(program):
     if shutil.which(program) is None:
-        raise Skip(f"{program} is not installed")
+        raise Skipped(f"{program} is not installed")
 
 
 def unit(mode):
@@ -53,7 +58,7 @@ def verify(mode):
         shutil.copytree("/lib/systemd/system", Path(root, "lib/systemd/system"), symlinks=True)
         answer = run("systemd-analyze", "verify", f"--root={root}", unit(mode).name)
     said = answer.stdout + answer.stderr
-    assert answer.returncode == 0 and said == "", f"exit code {answer.returncode}\n{said}"
+    equal((answer.returncode, said), (0, ""), "exit code and what it says")
 
 
 def verify_notices(mode):
@@ -63,51 +68,50 @@ def verify_notices(mode):
         copy = Path(folder, unit(mode).name)
         copy.write_text(unit(mode).read_text().replace("NoNewPrivileges=", "NoNewPrivilege="))
         answer = run("systemd-analyze", "verify", str(copy))
-    assert "NoNewPrivilege" in answer.stderr, answer.stderr
+    check("NoNewPrivilege" in answer.stderr, f"it says: {answer.stderr}")
 
 
 def security(mode):
     need("systemd-analyze")
     answer = run("systemd-analyze", "security", "--offline=true", str(unit(mode)))
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", answer.stdout)
-    assert found, f"no exposure level\n{answer.stdout}{answer.stderr}"
-    assert float(found[1]) < EXPOSURE, found[0]
+    check(found, f"no exposure level: {answer.stdout}{answer.stderr}")
+    check(float(found[1]) < EXPOSURE, found[0])
 
 
 def capabilities(mode):
     """One where a device is opened, else none."""
     want = [] if mode == "collect" else ["CAP_NET_RAW"]
-    assert lines(mode, "AmbientCapabilities") == want
-    assert lines(mode, "CapabilityBoundingSet") == (want or [""])
+    equal(lines(mode, "AmbientCapabilities"), want, "AmbientCapabilities")
+    equal(lines(mode, "CapabilityBoundingSet"), want or [""], "CapabilityBoundingSet")
 
 
 def missing_settings(mode):
     """The first command of the unit says which file is missing."""
     settings = f"/etc/default/pcktr-{mode}"
     if os.path.exists(settings):
-        raise Skip(f"{settings} is there")
-    check = lines(mode, "ExecStartPre")[0]
-    answer = run(*shlex.split(check))
-    assert answer.returncode == 78, answer
-    assert answer.stderr == f"no settings: {settings} is missing\n", answer.stderr
-    assert lines(mode, "EnvironmentFile") == [f"-{settings}"]
+        raise Skipped(f"{settings} is there")
+    answer = run(*shlex.split(lines(mode, "ExecStartPre")[0]))
+    equal(answer.stderr, f"no settings: {settings} is missing\n", "what it says")
+    equal(answer.returncode, 78, "exit code")
+    equal(lines(mode, "EnvironmentFile"), [f"-{settings}"], "EnvironmentFile")
 
 
 def known_settings(mode):
     """What the file of settings names is a setting of the program, of that mode."""
     program = os.environ.get("PCKTR", str(ROOT / "target/release/pcktr"))
     if not os.access(program, os.X_OK):
-        raise Skip(f"{program} is not built")
+        raise Skipped(f"{program} is not built")
     table = {
         name: modes
         for name, modes in re.findall(r"^([A-Z_]+)=.*?  (\S[a-z, ]*)$", run(program, "--help").stdout, re.MULTILINE)
     }
     text = (UNITS / "default" / f"pcktr-{mode}").read_text()
     names = re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)
-    assert names, "no settings"
+    check(names, "no settings")
     for name in names:
-        assert name in table, f"{name}: no such setting"
-        assert mode in table[name] or table[name].endswith("all"), f"{name}: not for {mode}, but for {table[name]}"
+        check(name in table, f"{name}: no such setting")
+        check(mode in table[name] or table[name].endswith("all"), f"{name}: not for {mode}, but for {table[name]}")
 
 
 report = Report()

@@ -23,12 +23,22 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
+def ipv4(protocol, payload, source, target):
+    """An IPv4 packet."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(target)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0) + addresses
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+def ping4(source, target):
+    """An IPv4 packet with an ICMP echo request in it."""
+    icmp = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
+    return ipv4(1, icmp[:2] + struct.pack("!H", checksum(icmp)) + icmp[4:], source, target)
+
+
 def udp4(payload, source="192.0.2.1", target="198.51.100.2", ports=(5353, 5354)):
     """An IPv4 packet with UDP in it."""
-    udp = struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload
-    addresses = socket.inet_aton(source) + socket.inet_aton(target)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0x4000, 64, 17, 0) + addresses
-    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp
+    return ipv4(17, struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload, source, target)
 
 
 def udp6(payload, source="2001:db8::1", target="2001:db8::2", ports=(5353, 5354)):

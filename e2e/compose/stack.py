@@ -1,0 +1,114 @@
+"""The services of compose.yaml, started as one, and looked at from outside."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from compose.engine import run
+from compose.images import DEMO, PCKTR, PROMETHEUS, ROOT
+from compose.inside.send import content
+from harness import pcap
+from harness.metrics import Metrics
+from harness.outcome import Failed, check
+
+FILES = ["-f", ROOT / "compose.yaml", "-f", ROOT / "e2e/compose/override.yaml"]
+
+HEAD = re.compile(rb"([a-z]+[0-9]*) (\d{6}) ")
+
+# Ask for the metrics from inside of the container: bash does it, as the health check does.
+SCRAPE = r"""exec 3<>/dev/tcp/localhost/9108; printf 'GET %s HTTP/1.0\r\n\r\n' /metrics >&3; cat <&3"""
+
+
+class Stack:
+    """One run of the services. Used as a context: it takes all that it started away again."""
+
+    def __init__(self, compose):
+        self.command = compose
+        self.out = Path(tempfile.mkdtemp(prefix="pcktr-e2e-compose-"))
+        # The services have a user of their own.
+        self.out.chmod(0o777)
+        self.environment = os.environ | {
+            "COMPOSE_PROJECT_NAME": f"pcktre2e{os.getpid()}",
+            "E2E_OUT": str(self.out),
+            "PCKTR_IMAGE": PCKTR,
+            "PCKTR_DEMO_IMAGE": DEMO,
+            "PROMETHEUS_IMAGE": PROMETHEUS,
+            # Whichever is free.
+            "METRICS_PORT": "0",
+            "PROMETHEUS_PORT": "0",
+            "GRAFANA_PORT": "0",
+        }
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.compose("down", "--volumes", "--timeout", "5", check=False)
+        shutil.rmtree(self.out, ignore_errors=True)
+
+    def compose(self, *arguments, files=FILES, check=True):
+        return run(*self.command, *files, *arguments, env=self.environment, cwd=ROOT, timeout=300, check=check)
+
+    def container(self, service):
+        names = self.compose("ps", "-q", service).split()
+        check(len(names) == 1, f"{len(names)} containers of {service}")
+        return names[0]
+
+    def inspect(self, service):
+        return json.loads(run("docker", "inspect", self.container(service)))[0]
+
+    def healthy(self, service):
+        state = self.inspect(service)["State"]
+        return state["Running"] and state["Health"]["Status"] == "healthy"
+
+    def pid(self, service):
+        """The service's first process, as this machine numbers it."""
+        return self.inspect(service)["State"]["Pid"]
+
+    def address(self, service):
+        """The container's address in the network that all services share."""
+        (network,) = self.inspect(service)["NetworkSettings"]["Networks"].values()
+        return network["IPAddress"]
+
+    def execute(self, service, *command):
+        return run("docker", "exec", self.container(service), *command)
+
+    def send(self, service, tag, first, count, host, port, *tzsp):
+        """Has a host send so many packets."""
+        self.execute(service, "python3", "/inside/send.py", tag, first, count, host, port, *tzsp)
+
+    def metrics(self, service):
+        text = self.execute(service, "bash", "-c", SCRAPE)
+        head, _, body = text.partition("\r\n\r\n")
+        check(" 200 " in head.splitlines()[0], f"{service}: {head}")
+        return Metrics(body)
+
+    def packets(self):
+        """What the collector has written, a list for each of its lives."""
+        return [pcap.parse(path.read_bytes()).packets for path in sorted(self.out.glob("*.pcap"))]
+
+    def lines(self, service):
+        """What a service has said on standard output and standard error."""
+        done = subprocess.run(
+            ["docker", "logs", self.container(service)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+        )
+        return done.stdout.decode(errors="replace").splitlines()
+
+
+def contents(packets):
+    """The tags and numbers of packets, as often as each was found. What it carries must be whole."""
+    found = {}
+    for packet in packets:
+        head = HEAD.search(packet.data)
+        if head is None:
+            raise Failed(f"a packet that nobody sent: {packet.data[:80]!r}")
+        tag, number = head[1].decode(), int(head[2])
+        expected = content(tag, number)
+        if packet.data[head.start() :][: len(expected)] != expected:
+            raise Failed(f"a packet that is not as it was sent: {tag} {number}")
+        found[tag, number] = found.get((tag, number), 0) + 1
+    return found
