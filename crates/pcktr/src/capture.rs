@@ -12,7 +12,7 @@ use source::{OwnTraffic, Quota, Run};
 use tracing::{error, info};
 
 use crate::metrics::Figures;
-use crate::program::{Failure, Program};
+use crate::program::{Ended, Failure, Program};
 use crate::relay;
 use crate::settings::{CaptureSettings, CommonSettings, Input, InputSettings, ObserveSettings};
 use crate::signals::Stop;
@@ -56,7 +56,7 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
             move || {
                 let ended = sources.run(|| Tap::new(Arc::clone(&observers), Some(handle.clone())));
                 finish(relay, &stop, waits);
-                Ok(ended?)
+                Ok(Ended::of(ended?))
             }
         }),
     };
@@ -73,7 +73,7 @@ pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program
         render: render(&observers, &devices, &sources.tzsp(), None),
         figures: figures(&observers, &devices, None),
         unfinished: Arc::new(|| "nothing".to_owned()),
-        work: Box::new(move || Ok(sources.run(|| Tap::new(Arc::clone(&observers), None))?)),
+        work: Box::new(move || Ok(Ended::of(sources.run(|| Tap::new(Arc::clone(&observers), None))?))),
     };
     Ok(program)
 }

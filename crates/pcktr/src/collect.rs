@@ -17,7 +17,7 @@ use source::pull::Connections;
 use tracing::info;
 
 use crate::metrics::Figures;
-use crate::program::{Failure, Program};
+use crate::program::{Ended, Failure, Program};
 use crate::settings::{CollectSettings, FileOrStdio, OutputFormat};
 use crate::signals::Stop;
 use collector::Collector;
@@ -76,7 +76,7 @@ pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program
             let waiting = shared.waiting_packets.load(std::sync::atomic::Ordering::Relaxed);
             format!("{waiting} packets are not written")
         }),
-        work: Box::new(move || Ok(collector.run()?)),
+        work: Box::new(move || collector.run().map(|()| Ended::Well).map_err(Into::into)),
     })
 }
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tracing::{error, info};
 
 use metrics::{Metrics, MetricsFile, Page, Readiness, Server, Site};
-use program::Failure;
+use program::{Ended, Failure};
 use settings::Settings;
 use signals::Stop;
 
@@ -53,7 +53,8 @@ fn main() -> ExitCode {
     memory::keep_large_blocks();
     logging::start(settings.common().log.clone());
     match run(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Badly) => ExitCode::FAILURE,
         Err(Failure::Settings(error)) => {
             error!("{error:#}");
             settings::EXIT_CODE.into()
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 /// Opens everything, then does the work.
-fn run(settings: &Settings) -> Result<(), Failure> {
+fn run(settings: &Settings) -> Result<Ended, Failure> {
     let common = settings.common();
     let server = common.metrics_address.as_ref().map(Server::bind).transpose()?;
     let stop = Stop::new()?;

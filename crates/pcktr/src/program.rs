@@ -15,7 +15,22 @@ pub(crate) struct Program {
     /// Says what is not handed over yet.
     pub(crate) unfinished: Arc<dyn Fn() -> String + Send + Sync>,
     /// Does the work, to the end.
-    pub(crate) work: Box<dyn FnOnce() -> anyhow::Result<()>>,
+    pub(crate) work: Box<dyn FnOnce() -> anyhow::Result<Ended>>,
+}
+
+/// How the work has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// As it should.
+    Well,
+    /// Before its time, as the log says.
+    Badly,
+}
+
+impl Ended {
+    pub(crate) const fn of(well: bool) -> Self {
+        if well { Self::Well } else { Self::Badly }
+    }
 }
 
 /// Why a mode cannot be set up.

@@ -165,30 +165,40 @@ impl Sources {
         self.devices.clone()
     }
 
-    /// Runs all sources until the last has ended; each hands its batches to a tap of its own. An error says that one of
-    /// them ended before its time.
-    pub(crate) fn run(self, tap: impl Fn() -> Tap) -> Result<(), SourceError> {
+    /// Runs all sources until the last has ended; each hands its batches to a tap of its own. False where one of them ended
+    /// before its time, which the log says.
+    pub(crate) fn run(self, tap: impl Fn() -> Tap) -> Result<bool, SourceError> {
         let Self { opened, run, mesh, tzsp, .. } = self;
         let mut threads = Vec::new();
         for source in opened {
             let (mut tap, run, mesh, tzsp) = (tap(), run.clone(), mesh.clone(), tzsp.clone());
             let builder = thread::Builder::new().name("capture".into());
-            threads.push(builder.spawn(move || sieve(source, &mut tap, &run, mesh, &tzsp))?);
+            threads.push(builder.spawn(move || tell(sieve(source, &mut tap, &run, mesh, &tzsp)))?);
         }
-        let mut ended = Ok(());
+        let mut all_ended_well = true;
         for thread in threads {
             match thread.join() {
-                Ok(Ok(())) => {}
-                // A capture that was cut off is what it is: all that there is of it has been handed over.
-                Ok(Err(SourceError::File(error @ FileError::Cut { .. }))) => warn!("{error}"),
-                Ok(Err(error)) => {
-                    error!("{error}");
-                    ended = Err(error);
-                }
+                Ok(ended_well) => all_ended_well &= ended_well,
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        ended
+        Ok(all_ended_well)
+    }
+}
+
+/// Says at once how a source has ended, while others go on; whether as it should.
+fn tell(ended: Result<(), SourceError>) -> bool {
+    match ended {
+        Ok(()) => true,
+        // A capture that was cut off is what it is: all that there is of it has been handed over.
+        Err(SourceError::File(error @ FileError::Cut { .. })) => {
+            warn!("{error}");
+            true
+        }
+        Err(error) => {
+            error!("{error}");
+            false
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod own_traffic;
 mod statistics;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use batch::{Interface, Order};
@@ -102,6 +103,7 @@ impl Device {
     fn fill(&mut self, packer: &mut Packer<'_>, lane: Lane) -> Result<(), DeviceError> {
         let mut every = Intervals::new(now());
         let mut drain_until = None;
+        let mut gone = None;
         loop {
             let before = now();
             // What the kernel still holds when it is time to end, it hands over within its flush delay.
@@ -112,9 +114,13 @@ impl Device {
             // The batch's age counts from the packet's own time: it has waited in the kernel's ring already.
             let read = self.handle.dispatch(DISPATCH, |record| {
                 packer.push(lane, &record, record.time);
-            })?;
+            });
+            let read = read.unwrap_or_else(|error| {
+                gone.get_or_insert(error);
+                0
+            });
             if drain_until.is_some_and(|until| before >= until || self.run.quota.is_used_up()) {
-                return Ok(());
+                return gone.map_or(Ok(()), Err);
             }
             if every.statistics.is_due(before) {
                 self.read_statistics(packer, lane);
@@ -124,8 +130,12 @@ impl Device {
             }
             // All packets up to here have been read, but for those in a block that the kernel has not closed yet.
             packer.tick(before, before - (FLUSH_DELAY + FLUSH_SLACK));
-            if read == 0 {
-                self.handle.wait(packer.next_tick().since(now()))?;
+            if gone.is_some() {
+                // The ring outlives its device: what was captured last is still to come.
+                drain_until = drain_until.or(Some(before + FLUSH_DELAY + FLUSH_SLACK));
+                thread::sleep(FLUSH_SLACK);
+            } else if read == 0 {
+                gone = self.handle.wait(packer.next_tick().since(now())).err();
             }
         }
     }

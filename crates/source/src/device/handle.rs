@@ -5,7 +5,6 @@
     reason = "the kernel's own counters are asked for with getsockopt, which libpcap does not pass on"
 )]
 
-use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -303,7 +302,8 @@ fn open_error(name: &str, error: &pcap::Error) -> DeviceError {
     let device = name.to_owned();
     let why = message(error);
     let known = names::names();
-    if io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) || why.contains("permission") {
+    // libpcap says it in words of its own, or in the system's (EPERM, EACCES).
+    if ["permission", "Permission denied", "Operation not permitted"].iter().any(|said| why.contains(said)) {
         let program = std::env::args().next().unwrap_or_else(|| "pcktr".to_owned());
         DeviceError::Permission { device, program }
     } else if name != "any" && !known.iter().any(|known| known == name) && why.contains("No such device") {

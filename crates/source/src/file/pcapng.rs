@@ -57,6 +57,7 @@ impl std::fmt::Debug for Reader {
 struct Known {
     lane: Lane,
     clock: Clock,
+    snaplen: u32,
 }
 
 /// How an interface counts time.
@@ -163,14 +164,19 @@ impl Reader {
                     packet.interface_id,
                     Some(packet.timestamp.as_nanos()),
                     packet.original_len,
-                    &packet.data,
+                    packet.data.as_ref(),
                 ),
-                Block::SimplePacket(packet) => (0, None, packet.original_len, &packet.data),
+                // Neither does it know how much of a simple packet's data is padding (section 4.4).
+                Block::SimplePacket(packet) => {
+                    let snaplen = known.first().map_or(0, |interface| interface.snaplen);
+                    let captured = packet.original_len.min(snaplen) as usize;
+                    (0, None, packet.original_len, packet.data.get(..captured).unwrap_or(&packet.data))
+                }
                 Block::Packet(packet) => (
                     packet.interface_id.into(),
                     Some(packet.timestamp.into()),
                     packet.original_len,
-                    &packet.data,
+                    packet.data.as_ref(),
                 ),
                 _ => continue,
             };
@@ -237,7 +243,7 @@ impl Reader {
             filter: filter.into(),
             ..Interface::new(origin(run, &name), link_type, snaplen)
         };
-        Known { lane: packer.open(Arc::new(interface)), clock }
+        Known { lane: packer.open(Arc::new(interface)), clock, snaplen }
     }
 
     fn damaged(&self, why: &str) -> FileError {
