@@ -5,9 +5,9 @@
 //! and what a router truncated counts as long as its addresses can be read; a flow's bytes are those that IP headers speak
 //! of, not those that were captured.
 //!
-//! The table is an [`Aged`](crate::aged) one: bounded, and without a sweep. A flow that is silent for longer than
-//! [`Config::age`] is exposed no more. If it speaks again it begins at zero, unless its entry was still there: which
-//! Prometheus takes for what it is, a counter that was reset.
+//! The table is bounded, and without a sweep. A flow that is silent for longer than [`Config::age`] is exposed no more. If
+//! it speaks again it begins at zero, unless its entry was still there: which Prometheus takes for what it is, a counter
+//! that was reset.
 
 mod expose;
 mod key;
