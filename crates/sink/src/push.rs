@@ -206,7 +206,7 @@ fn configure(socket: &zmq::Socket, in_flight: usize) -> Result<(), zmq::Error> {
     socket.set_linger(1000)?;
     socket.set_ipv6(true)?;
     // Always the same: captures that find a new collector together are merged in order from the start.
-    socket.set_reconnect_ivl(100)?;
+    socket.set_reconnect_ivl(50)?;
     // A collector that vanished without a word is noticed when nothing is to be sent, too. (ZMTP's own heartbeats would
     // take a slow reader for a dead one: its pongs wait behind the messages that it does not take.)
     socket.set_tcp_keepalive(1)?;

@@ -13,7 +13,7 @@ use super::*;
 const WINDOW: Duration = Duration::from_millis(200);
 
 fn config() -> Config {
-    Config { window: WINDOW, silence: Duration::from_secs(2), max_bytes: 1 << 20 }
+    Config { window: WINDOW, grace: WINDOW, silence: Duration::from_secs(2), max_bytes: 1 << 20 }
 }
 
 fn millis(millis: u64) -> Mono {
@@ -255,7 +255,7 @@ fn a_source_that_is_behind_does_not_count_for_most() {
 
 #[test]
 fn a_silent_source_holds_nobody_up() {
-    let patient = Config { window: Duration::from_secs(60), ..config() };
+    let patient = Config { window: Duration::from_secs(60), grace: Duration::from_secs(60), ..config() };
     assert_snapshot!(play(patient, "
         0 a: | 0
         0 b: | 0
@@ -520,7 +520,7 @@ proptest! {
     fn nothing_is_lost_and_each_source_keeps_its_order(
         events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize,
     ) {
-        let config = Config { window: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
+        let config = Config { window: Duration::from_millis(window), grace: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
         let mut seen = run(config, &events, Duration::ZERO);
         seen.sent.retain(|_, bytes| !bytes.is_empty());
         prop_assert_eq!(&seen.sent, &seen.left);
@@ -530,7 +530,7 @@ proptest! {
     #[test]
     fn sources_in_order_come_out_in_order(events in events(true)) {
         let hour = Duration::from_secs(3600);
-        let config = Config { window: hour, silence: 2 * hour, max_bytes: usize::MAX };
+        let config = Config { window: hour, grace: hour, silence: 2 * hour, max_bytes: usize::MAX };
         let stays = |event: &Event| !matches!(event, Event::End(_) | Event::Remove(_));
         let events: Vec<_> = events.into_iter().filter(stays).collect();
         let seen = run(config, &events, hour);

@@ -5,6 +5,7 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use batch::{Header, Received};
@@ -27,6 +28,12 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Messages taken in one after the other before the merge has its turn.
 const INTAKE: usize = 64;
+
+/// Bytes of batches that are taken in at a beginning, before all sources are there.
+const GATHERED: usize = 64 << 20;
+
+/// How long the loop waits until it looks whether the beginning is over.
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// How long a collector that was told to stop goes on receiving what is on its way already.
 const LAST_INTAKE: Duration = Duration::from_millis(200);
@@ -67,7 +74,11 @@ impl Collector {
         shared: Arc<Shared>,
         stop: Stop,
     ) -> Self {
-        let config = merge::merge::Config { window: settings.merge_window, ..Default::default() };
+        let config = merge::merge::Config {
+            window: settings.merge_window,
+            grace: settings.merge_window / 2,
+            ..Default::default()
+        };
         Self {
             pull,
             merge: Merge::new(config),
@@ -96,6 +107,12 @@ impl Collector {
 
     fn collect(&mut self) -> Result<(), CollectError> {
         while !self.stop.is_set() && !self.output.is_full() {
+            if self.is_gathering_enough() {
+                // What comes now would push out what waits for sources that are still to come.
+                thread::sleep(GATHERING);
+                self.write()?;
+                continue;
+            }
             let received = self.receive(self.patience())?;
             self.write()?;
             if !received {
@@ -219,6 +236,11 @@ impl Collector {
         drop(ledger);
         self.shared.waiting_packets.store(self.merge.packets(), Ordering::Relaxed);
         self.shared.waiting_bytes.store(self.merge.bytes() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether more batches would only push out what waits for sources that are still to come.
+    fn is_gathering_enough(&self) -> bool {
+        self.merge.bytes() >= GATHERED && self.merge.is_gathering(self.clock.now())
     }
 
     /// How long the loop may wait for a message.

@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// How often addresses are tried while there is no connection. Captures that find a new collector together are merged in
 /// order from the start.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(50);
 
 /// How often at most the name is looked up while there is no connection.
 const LOOK_UP: Duration = Duration::from_secs(1);
