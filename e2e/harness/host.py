@@ -22,6 +22,8 @@ class Host:
             run(["ip", "netns", "add", name])
             self.run("ip", "link", "set", "lo", "up")
         self.namespace = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        # Below those from which the kernel takes one where anybody asks for port 0 (`ip_local_port_range`).
+        self.ports = iter(range(20_000, 32_000))
 
     def command(self, *argv):
         """What to execute so that `argv` runs here; the process that is started becomes it."""
@@ -56,11 +58,16 @@ class Host:
         return connection
 
     def free_port(self):
-        """A TCP port that nobody listens on. Nobody else is on this host who could take it in the meantime."""
-        with self.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            probe.bind(("::", 0))
-            return probe.getsockname()[1]
+        """A TCP port that nobody listens on, another one each time."""
+        for port in self.ports:
+            with self.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                try:
+                    probe.bind(("::", port))
+                except OSError:
+                    continue
+                return port
+        raise Failed("there is no port left")
 
 
 def run(argv):

@@ -33,7 +33,7 @@ def batch(packets=(), source="by-hand", device="none", **changes):
         "header_length": HEADER.size + len(names),
         "link_type": 1,
         "snaplen": 262144,
-        "packets": len(packets),
+        "packet_count": len(packets),
         "payload_length": len(payload),
         "zero": 0,
         "epoch": 1_700_000_000_000_000_000,

@@ -30,7 +30,7 @@ class Pcktr(Program):
 
     def metrics_port(self):
         """Where it serves its metrics, as it says itself."""
-        return int(self.wait_for_log(r"serving metrics addresses=\[[^\]]*:(\d+)\]").group(1))
+        return int(self.wait_for_log(r"serving metrics addresses=\[.*:(\d+)\]").group(1))
 
     def get(self, path):
         """The answer of its HTTP server."""
