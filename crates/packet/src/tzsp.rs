@@ -92,7 +92,7 @@ impl Packet<'_> {
 }
 
 /// Which way a packet went where it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Type 0.
     Received,

@@ -218,7 +218,7 @@ mod tests {
             what is measured: sizes, flows, streams, pairs; all; or none
         FLOW_AGE=DURATION                1h                        all
             when a silent flow, or pair of hosts, is forgotten
-        MAX_FLOWS=COUNT                  1000000                   all
+        MAX_FLOWS=COUNT                  250000                    all
             flows known at a time; what has no room is counted
         STREAM_AGE=DURATION              5m                        all
             when a silent TCP stream is forgotten
@@ -229,7 +229,7 @@ mod tests {
             counted
         STREAMS_EXPORT=COUNT             10000                     all
             TCP streams in one scrape: those with most bytes; the rest is counted
-        MAX_PAIRS=COUNT                  100000                    all
+        MAX_PAIRS=COUNT                  20000                     all
             pairs of hosts known at a time; what has no room is counted
         METRICS_ADDRPORT=HOST:PORT       :9108                     all
             where Prometheus finds the metrics; :port for every address, off for nowhere

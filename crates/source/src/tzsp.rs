@@ -15,7 +15,7 @@ mod wire;
 
 use std::net::IpAddr;
 
-use packet::tzsp::{self, Message, Reason};
+use packet::tzsp::{self, Direction, Message, Reason};
 use packet::{LinkType, Record, Timestamp};
 
 pub use listen::Listen;
@@ -31,6 +31,8 @@ pub struct Datagram<'a> {
     pub sender: IpAddr,
     /// The port that it sent to.
     pub listen_port: u16,
+    /// What the datagram says the router did with the packet.
+    pub direction: Direction,
     /// When the datagram was received.
     pub time: Timestamp,
     /// What the first bytes of the packet are.
@@ -99,7 +101,16 @@ impl Counters {
                 let Envelope { sender, listen_port, time, missing } = envelope;
                 let link_type = packet.encapsulation.link_type();
                 let original = packet.wire_len(missing);
-                give(Datagram { sender, listen_port, time, link_type, original, bytes: packet.bytes });
+                let direction = packet.direction;
+                give(Datagram {
+                    sender,
+                    listen_port,
+                    direction,
+                    time,
+                    link_type,
+                    original,
+                    bytes: packet.bytes,
+                });
             }
             Ok(Message::Keepalive | Message::PortOpener) => self.idle += 1,
             Err(error) => self.errors[error.reason() as usize] += 1,

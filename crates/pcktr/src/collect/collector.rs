@@ -113,16 +113,19 @@ impl Collector {
                 self.write()?;
                 continue;
             }
-            let received = self.receive(self.patience())?;
+            let received = self.receive(Duration::ZERO)?;
             self.write()?;
-            if !received {
-                // Nothing comes at the moment: what has been gathered is not to wait.
-                self.output.writer.flush()?;
-                if self.exit_on_end && self.merge.packets() == 0 && self.all_ended() {
-                    info!("every source has ended");
-                    return Ok(());
-                }
+            if received {
+                continue;
             }
+            // Nothing comes just now: what has been gathered is not to wait for what comes next.
+            self.output.writer.flush()?;
+            if self.exit_on_end && self.merge.packets() == 0 && self.all_ended() {
+                info!("every source has ended");
+                return Ok(());
+            }
+            self.receive(self.patience())?;
+            self.write()?;
         }
         Ok(())
     }

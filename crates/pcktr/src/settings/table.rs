@@ -421,7 +421,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "there is no README yet"]
     fn the_readme_has_the_table() {
         let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
         let text = std::fs::read_to_string(readme).expect("README.md stands at the top of the workspace");

@@ -1,4 +1,7 @@
 //! The routers that send TZSP: each is an origin of its own, by its address and the port that it sends to.
+//!
+//! Packets of type 1, which a sensor is asked to transmit, are not packets that it observed: they make an origin of their
+//! own without a listen port, so that they do not count for `tzsp_observed_*`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,6 +9,7 @@ use std::sync::Arc;
 
 use batch::{Interface, Order};
 use packet::record::MAX_CAPTURED;
+use packet::tzsp::Direction;
 use packet::{LinkType, Origin, Timestamp};
 
 use super::Datagram;
@@ -15,11 +19,14 @@ use crate::packer::{Lane, Packer};
 /// The most routers that are told apart, by address, port and link type. Whoever finds the port can send from any address.
 const MAX_ROUTERS: usize = 4096;
 
+/// What tells origins apart: port, router, direction, link type.
+type Key = (u16, IpAddr, Direction, LinkType);
+
 /// Packs the packets of many routers.
 pub(super) struct Routers<'a> {
     pub(super) packer: Packer<'a>,
     run: Run,
-    lanes: HashMap<(u16, IpAddr, LinkType), Lane>,
+    lanes: HashMap<Key, Lane>,
     /// Packets of routers beyond [`MAX_ROUTERS`], which are left out.
     pub(super) overflow: u64,
 }
@@ -33,7 +40,7 @@ impl<'a> Routers<'a> {
     /// Takes a packet in. `born` is when it began to wait.
     #[inline]
     pub(super) fn push(&mut self, datagram: &Datagram<'_>, born: Timestamp) {
-        let key = (datagram.listen_port, datagram.sender, datagram.link_type);
+        let key = (datagram.listen_port, datagram.sender, datagram.direction, datagram.link_type);
         let lane = match self.lanes.get(&key) {
             Some(lane) => *lane,
             None if self.lanes.len() < MAX_ROUTERS => self.open(key),
@@ -47,13 +54,14 @@ impl<'a> Routers<'a> {
         self.packer.push(lane, &packet::Record { bytes, ..record }, born);
     }
 
-    fn open(&mut self, key: (u16, IpAddr, LinkType)) -> Lane {
-        let (port, sender, link_type) = key;
-        let origin = Origin {
-            source: Arc::clone(&self.run.source),
-            device: sender.to_canonical().to_string().into(),
-            listen_port: Some(port),
+    fn open(&mut self, key: Key) -> Lane {
+        let (port, sender, direction, link_type) = key;
+        let sender = sender.to_canonical();
+        let (device, listen_port) = match direction {
+            Direction::Received => (sender.to_string(), Some(port)),
+            Direction::Transmit => (format!("{sender} transmit"), None),
         };
+        let origin = Origin { source: Arc::clone(&self.run.source), device: device.into(), listen_port };
         tracing::info!(router = %origin.device, port, %link_type, "a router sends TZSP");
         let lane = self.packer.open(Arc::new(Interface {
             description: "TZSP".into(),

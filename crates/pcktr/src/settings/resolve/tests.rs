@@ -156,7 +156,7 @@ fn observe_measures_everything() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     let max = |n| NonZeroU32::new(n).unwrap();
     assert!(sizes);
-    assert_eq!(flows, Some(FlowSettings { age: minutes(60), max: max(1_000_000) }));
+    assert_eq!(flows, Some(FlowSettings { age: minutes(60), max: max(250_000) }));
     assert_eq!(
         streams,
         Some(StreamSettings {
@@ -166,7 +166,7 @@ fn observe_measures_everything() {
             export: 10_000
         })
     );
-    assert_eq!(pairs, Some(PairSettings { age: minutes(60), max: max(100_000) }));
+    assert_eq!(pairs, Some(PairSettings { age: minutes(60), max: max(20_000) }));
     assert_eq!(settings.input.input, Input::Devices(vec!["lo".to_owned()]));
 }
 

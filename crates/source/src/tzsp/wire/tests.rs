@@ -109,7 +109,7 @@ impl Passing {
 }
 
 fn describe(datagram: &Datagram<'_>) -> String {
-    let Datagram { sender, listen_port, time, link_type, original, bytes } = datagram;
+    let Datagram { sender, listen_port, time, link_type, original, bytes, .. } = datagram;
     let letter = bytes.last().map(|&last| char::from(last));
     let millis = time.as_nanos() / 1_000_000;
     format!("{millis} ms {sender}>{listen_port}: {link_type}, {} of {original}, {letter:?}", bytes.len())
