@@ -161,7 +161,7 @@ fn a_judged_packet_is_not_judged_again() {
 #[test]
 fn pairs_are_bounded_and_age() {
     let mut pairs = pairs(3);
-    for (millis, host) in [(0, 1), (1, 2), (2, 3), (3, 1), (4, 4)] {
+    for (millis, host) in [(0, 1), (2_000, 2), (4_000, 3), (6_000, 1), (8_000, 4)] {
         observe(
             &mut pairs,
             None,
@@ -169,8 +169,8 @@ fn pairs_are_bounded_and_age() {
         );
     }
     assert_eq!((pairs.len(), &pairs.evicted[..]), (3, &[1][..]));
-    pairs.advance(HERE, time(300_003));
+    pairs.advance(HERE, time(305_000));
     assert_eq!(pairs.len(), 2);
-    pairs.advance(HERE, time(300_005));
+    pairs.advance(HERE, time(308_001));
     assert!(pairs.is_empty());
 }

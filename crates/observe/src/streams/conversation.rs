@@ -19,8 +19,8 @@ const REORDERED_WITHIN: u64 = 3_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conversation {
     sides: [Side; 2],
-    /// When the latest SYN was sent.
-    syn_at: Option<Timestamp>,
+    /// When the latest SYN was sent; [`Timestamp::ZERO`] while none was seen.
+    syn_at: Timestamp,
     /// Nanoseconds from that SYN to the ACK that ends the handshake; 0 while unknown, and negative where the clock was set
     /// back meanwhile.
     initial_rtt: i64,
@@ -28,7 +28,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Of which nothing was seen.
-    pub(super) const NEW: Self = Self { sides: [Side::NEW; 2], syn_at: None, initial_rtt: 0 };
+    pub(super) const NEW: Self = Self { sides: [Side::NEW; 2], syn_at: Timestamp::ZERO, initial_rtt: 0 };
 
     /// Nanoseconds that the handshake took, from the SYN to the ACK that ends it.
     #[inline]
@@ -76,8 +76,9 @@ impl Conversation {
         if segment.syn() || segment.window_scale.is_some() {
             own.read_scale(peer, segment);
         }
-        if segment.acknowledges() && !segment.syn() && self.initial_rtt == 0 {
-            self.initial_rtt = self.syn_at.map_or(0, |syn| segment.time.nanos_since(syn));
+        let handshake = self.syn_at != Timestamp::ZERO && self.initial_rtt == 0;
+        if handshake && segment.acknowledges() && !segment.syn() {
+            self.initial_rtt = segment.time.nanos_since(self.syn_at);
         }
         Verdict { events, delay, response }
     }
@@ -98,6 +99,6 @@ impl Conversation {
         } else {
             own.fall_back();
         }
-        self.syn_at = Some(segment.time);
+        self.syn_at = segment.time;
     }
 }
