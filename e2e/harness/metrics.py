@@ -15,6 +15,7 @@ class Metrics:
         self.text = text
         self.samples = []
         self.families = {}
+        seen = set()
         for line in text.splitlines():
             if line.startswith("# TYPE "):
                 _, _, name, kind = line.split(" ")
@@ -24,6 +25,9 @@ class Metrics:
                 if match is None:
                     raise Failed(f"no sample of a metric: {line!r}")
                 name, labels, value = match.groups()
+                if (name, labels) in seen:
+                    raise Failed(f"a sample stands there twice: {line}")
+                seen.add((name, labels))
                 self.samples.append((name, dict(LABEL.findall(labels or "")), float(value)))
 
     def values(self, name, **labels):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 
 from harness import frames, http, pcap
+from harness.host import Host, join
 from harness.metrics import Metrics
 from harness.outcome import check, equal, until
 
@@ -104,6 +105,31 @@ def test_promtool_has_nothing_to_say(scene):
         said = (judged.stdout + judged.stderr).splitlines()
         ours = [line for line in said if line.startswith(("packeteur_", "capture_", "process_")) or "error" in line]
         equal(ours, [], f"what promtool says of {program.name}")
+        program.stop()
+
+
+def test_no_sample_stands_there_twice(scene):
+    """Where two devices see the same stream, and two routers send the same packet, each series is there once."""
+    join(scene.home, "near", Host("other"), "far", ("10.8.0.1/24", "10.8.0.2/24"))
+    endpoint = scene.endpoint()
+    collect = scene.collect(collect_endpoint=endpoint, observe="all")
+    tzsp = [scene.home.free_port(), scene.home.free_port()]
+    programs = [
+        scene.capture(device="near,lo", relay_endpoint=endpoint, observe="all").ready().connected(),
+        scene.observe("devices", device="near,lo").ready(),
+        scene.observe("any", device="any").ready(),
+        scene.observe("routers", tzsp_port=",".join(map(str, tzsp))).ready(),
+    ]
+    talk(scene)
+    with scene.home.socket(socket.AF_INET, socket.SOCK_DGRAM) as router:
+        for port in tzsp:
+            for number in range(8):
+                router.sendto(bytes.fromhex("0100000101") + frames.frame(number), ("127.0.0.1", port))
+    programs[-1].wait_for_metric("packeteur_capture_total", 16)
+    collect.wait_for_metric("packeteur_source_received_packets_total", 10)
+    for program in [*programs, collect]:
+        # The parser refuses what stands there twice.
+        check(program.metrics().sum("packeteur_capture_total") > 0, f"{program.name} has measured nothing")
         program.stop()
 
 
