@@ -28,11 +28,39 @@ def run(*command, timeout=120, check=True, **options):
     return done.stdout.decode(errors="replace")
 
 
+class Network:
+    """What an engine changes of the machine's network, as it was before."""
+
+    BRIDGE = Path("/sys/class/net/docker0")
+    FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+    def __init__(self):
+        self.bridge = self.BRIDGE.exists()
+        self.forwarding = self.FORWARDING.read_text()
+        self.rules = run("iptables-save") if shutil.which("iptables-save") else None
+
+    def restore(self):
+        if not self.bridge and self.BRIDGE.exists():
+            run("ip", "link", "del", self.BRIDGE.name)
+        self.FORWARDING.write_text(self.forwarding)
+        if self.rules is not None:
+            # Tables that were not there before are not in what was saved: they become as if they were not.
+            empty = "".join(
+                f"*{table}\n" + "".join(f":{chain} ACCEPT [0:0]\n" for chain in chains) + "COMMIT\n"
+                for table, chains in (
+                    ("filter", ["INPUT", "FORWARD", "OUTPUT"]),
+                    ("nat", ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
+                )
+                if f"*{table}\n" not in self.rules
+            )
+            subprocess.run(["iptables-restore"], input=(empty + self.rules).encode(), timeout=30, check=True)
+
+
 class Engine:
     """An engine that answers. Used as a context: one that was started here ends with it."""
 
     def __init__(self):
-        self.process = self.folder = None
+        self.process = self.folder = self.network = None
         self.compose = []
 
     def __enter__(self):
@@ -52,6 +80,7 @@ class Engine:
             return
         self.process.terminate()
         self.process.wait(60)
+        self.network.restore()
         shutil.rmtree(self.folder, ignore_errors=True)
         del os.environ["DOCKER_HOST"]
 
@@ -59,8 +88,7 @@ class Engine:
         return subprocess.run(["docker", "info"], capture_output=True, timeout=30).returncode == 0
 
     def start(self):
-        """Starts an engine that leaves the machine's own network and its firewall alone: the networks of compose need
-        neither a default bridge nor address translation."""
+        """Starts an engine; what it changes of the machine's network is put back at its end."""
         if os.geteuid() != 0:
             raise Skipped("no Docker engine answers, and only root can start one")
         if shutil.which("dockerd") is None:
@@ -69,8 +97,8 @@ class Engine:
         socket, log = Path(self.folder, "sock"), Path(self.folder, "log")
         command = ["dockerd", "--host", f"unix://{socket}", "--data-root", f"{self.folder}/data"]
         command += ["--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid"]
-        command += ["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
         os.environ["DOCKER_HOST"] = f"unix://{socket}"
+        self.network = Network()
         with open(log, "wb") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         try:

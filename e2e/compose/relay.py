@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 from compose.engine import run
+from compose.inside.send import PORT
 from compose.stack import contents
 from harness.outcome import Skipped, check, equal, until
 
@@ -31,7 +32,7 @@ class Relay:
             self.stack.send(service, tag, first, count, "capture-tzsp", 37008, "tzsp")
         else:
             peer = {"host-a": "host-b", "host-b": "host-a"}[service]
-            self.stack.send(service, tag, first, count, peer, 7000)
+            self.stack.send(service, tag, first, count, peer, PORT)
         for number in range(first, first + count):
             self.sent[tag, number] = 1 if service == "router" else 2
 
@@ -165,7 +166,7 @@ class Relay:
             first = 1 + max(number for known, number in self.sent if known == tag)
             peer = {"host-a": "host-b", "host-b": "host-a"}[service]
             command = ["docker", "exec", self.stack.container(service), "python3", "/inside/send.py"]
-            processes.append(subprocess.Popen([*command, tag, str(first), str(COUNT), peer, "7000"]))
+            processes.append(subprocess.Popen([*command, tag, str(first), str(COUNT), peer, str(PORT)]))
             self.sent |= {(tag, number): 2 for number in range(first, first + COUNT)}
 
         def wait():

@@ -17,7 +17,7 @@ from harness.outcome import Failed, check
 
 FILES = ["-f", ROOT / "compose.yaml", "-f", ROOT / "e2e/compose/override.yaml"]
 
-HEAD = re.compile(rb"([a-z]+[0-9]*) (\d{6}) ")
+HEAD = re.compile(rb"#([a-z]+) (\d{6}) ")
 
 # Ask for the metrics from inside of the container: bash does it, as the health check does.
 SCRAPE = r"""exec 3<>/dev/tcp/localhost/9108; printf 'GET %s HTTP/1.0\r\n\r\n' /metrics >&3; cat <&3"""

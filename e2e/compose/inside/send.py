@@ -10,14 +10,15 @@ import struct
 import sys
 import time
 
-PORT = 7000
+# What is sent to it is discarded (RFC 863), if it is not refused.
+PORT = 9
 # Lengths from a datagram that Ethernet has to pad up to one that just fits the MTU of 1500, TZSP's headers included.
 SHORTEST, LONGEST = 12, 1400
 
 
 def content(tag, number):
     """The datagram of this number: it begins with its tag and number, and no two are alike."""
-    head = f"{tag} {number:06d} ".encode()
+    head = f"#{tag} {number:06d} ".encode()
     length = SHORTEST + number * 37 % (LONGEST - SHORTEST)
     return (head * (length // len(head) + 1))[: max(length, len(head))]
 

@@ -1,0 +1,58 @@
+"""A router that sends what passes through it by TZSP, in the shape of RouterOS' packet sniffer.
+
+    python3 router.py HOST PORT
+
+Its traffic is made up: a few hosts of a network at home ask names, pages and the time of servers on the Internet.
+"""
+
+import random
+import socket
+import struct
+import sys
+import time
+
+# Version 1, a received packet, Ethernet; then the tag that ends the tags, for there are none.
+HEADER = bytes([1, 0, 0, 1, 1])
+
+HOME = ["192.168.88.10", "192.168.88.11", "192.168.88.12"]
+# RFC 5737: addresses for documentation. And the group of mDNS (RFC 6762, section 3).
+RESOLVER, WEB, CLOCK, MDNS = "192.0.2.53", "198.51.100.80", "203.0.113.123", "224.0.0.251"
+TCP, UDP = 6, 17
+
+
+def frame(source, target, protocol, ports, payload):
+    """An Ethernet frame with a segment or a datagram in it. Nobody looks at its checksums."""
+    if protocol == TCP:
+        transport = struct.pack("!HHIIBBHHH", *ports, random.getrandbits(32), 0, 5 << 4, 0x18, 501, 0, 0)
+    else:
+        transport = struct.pack("!HHHH", *ports, 8 + len(payload), 0)
+    length = 20 + len(transport) + len(payload)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0x4000, 63, protocol, 0)
+    addresses = socket.inet_aton(source) + socket.inet_aton(target)
+    return bytes(12) + b"\x08\x00" + ip + addresses + transport + payload
+
+
+def exchange():
+    """What one host asks for, and what it gets."""
+    host, port = random.choice(HOME), random.randint(32768, 60999)
+    server, protocol, service, answer = random.choice(
+        [(RESOLVER, UDP, 53, 200), (WEB, TCP, 443, 1300), (CLOCK, UDP, 123, 48), (MDNS, UDP, 5353, 0)]
+    )
+    yield frame(host, server, protocol, (port, service), bytes(random.randint(40, 200)))
+    for _ in range(random.randint(1, 4) if answer else 0):
+        yield frame(server, host, protocol, (service, port), bytes(answer))
+
+
+def main(host, port):
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    while True:
+        for packet in exchange():
+            try:
+                out.sendto(HEADER + packet, (host, int(port)))
+            except OSError as error:
+                print(f"{host}: {error}", file=sys.stderr)
+                time.sleep(1)
+        time.sleep(random.uniform(0.05, 0.2))
+
+
+main(*sys.argv[1:])
