@@ -110,6 +110,24 @@ impl Origins {
         self.known.get(id.index()).map_or("", |known| known.labels.as_str())
     }
 
+    /// The first origin whose series have the same labels as this one's: what was seen at either counts as one, for no two
+    /// series may have the same labels.
+    #[must_use]
+    pub fn alike(&self, id: OriginId) -> OriginId {
+        let labels = self.labels(id);
+        let first = self.known.iter().position(|known| known.labels.as_str() == labels);
+        first.map_or(id, |at| OriginId(at as u32))
+    }
+
+    /// The same for series that are also labelled with the name of the device.
+    #[must_use]
+    pub fn alike_with_device(&self, id: OriginId) -> OriginId {
+        let (labels, device) = (self.labels(id), self.device(id, None));
+        let mut all = self.known.iter();
+        let first = all.position(|known| known.labels.as_str() == labels && *known.origin.device == *device);
+        first.map_or(id, |at| OriginId(at as u32))
+    }
+
     /// The name of the device that saw a packet: of the packet's own interface where that is known, else of the origin.
     #[must_use]
     pub fn device(&self, id: OriginId, interface: Option<u32>) -> &str {
@@ -146,6 +164,17 @@ mod tests {
             assert_eq!(origins.labels(first), expected);
             assert_eq!(origins.iter().count(), 2);
         }
+    }
+
+    #[test]
+    fn origins_with_the_same_labels_count_as_one() {
+        let mut origins = Origins::new(Scope::None);
+        let ids = [("a", "eth0"), ("b", "eth0"), ("a", "eth1")].map(|(s, d)| origins.intern(&origin(s, d)));
+        assert_eq!(ids.map(|id| origins.alike(id)), [ids[0]; 3]);
+        assert_eq!(ids.map(|id| origins.alike_with_device(id)), [ids[0], ids[0], ids[2]]);
+        let mut origins = Origins::new(Scope::SourceAndDevice);
+        let ids = [("a", "eth0"), ("b", "eth0")].map(|(s, d)| origins.intern(&origin(s, d)));
+        assert_eq!(ids.map(|id| origins.alike(id)), ids);
     }
 
     #[test]

@@ -97,6 +97,10 @@ impl Observers {
 
     /// Reads the headers of every packet, once for all observers.
     fn observe_headers(&self, batch: &Batch<'_>) {
+        let (for_streams, for_pairs) = {
+            let origins = lock(&self.origins);
+            (origins.alike(batch.origin), origins.alike_with_device(batch.origin))
+        };
         let mut counted = Sizes::default();
         let mut flows = self.flows.as_ref().map(lock);
         let mut streams = self.streams.as_ref().map(lock);
@@ -114,26 +118,23 @@ impl Observers {
             if let Some(flows) = &mut flows {
                 flows.observe(&packet);
             }
-            match (&mut streams, &mut pairs) {
-                (Some(streams), Some(pairs)) => {
-                    let verdict = streams.observe(&packet);
-                    pairs.observe_judged(&packet, &verdict);
-                }
-                (Some(streams), None) => {
-                    streams.observe(&packet);
-                }
-                (None, Some(pairs)) => pairs.observe(&packet),
-                (None, None) => {}
+            let verdict =
+                streams.as_mut().map(|streams| streams.observe(&Observed { origin: for_streams, ..packet }));
+            let packet = Observed { origin: for_pairs, ..packet };
+            match (&mut pairs, verdict) {
+                (Some(pairs), Some(verdict)) => pairs.observe_judged(&packet, &verdict),
+                (Some(pairs), None) => pairs.observe(&packet),
+                (None, _) => {}
             }
         }
         if let Some(flows) = &mut flows {
             flows.advance(batch.origin, batch.watermark);
         }
         if let Some(streams) = &mut streams {
-            streams.advance(batch.origin, batch.watermark);
+            streams.advance(for_streams, batch.watermark);
         }
         if let Some(pairs) = &mut pairs {
-            pairs.advance(batch.origin, batch.watermark);
+            pairs.advance(for_pairs, batch.watermark);
         }
         if let Some(sizes) = &self.sizes {
             lock(sizes).add(&counted);

@@ -28,7 +28,11 @@ const UNRELAYED: batch::Limits = batch::Limits { bytes: 256 << 10, delay: Durati
 
 /// A capture that relays.
 pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program, Failure> {
-    let run = run(&settings.source_name, settings.relay.batch, &settings.common, stop);
+    let run = Run {
+        source: settings.source_name.as_str().into(),
+        limits: settings.relay.batch,
+        ..run(&settings.common, stop)
+    };
     let own_traffic = Arc::new(OwnTraffic::new());
     let waits = matches!(settings.input.input, Input::File(_) | Input::TzspFile(..));
     let resolved = Arc::clone(&own_traffic);
@@ -65,7 +69,7 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
 
 /// An exporter: nothing is relayed.
 pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program, Failure> {
-    let run = run("", UNRELAYED, &settings.common, stop);
+    let run = Run { in_order: true, ..run(&settings.common, stop) };
     let sources = open(&settings.input, &Arc::new(OwnTraffic::new()), run)?;
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let devices = sources.devices();
@@ -78,14 +82,16 @@ pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program
     Ok(program)
 }
 
-fn run(source: &str, limits: batch::Limits, common: &CommonSettings, stop: &Stop) -> Run {
+/// A run that is not relayed.
+fn run(common: &CommonSettings, stop: &Stop) -> Run {
     Run {
-        source: source.into(),
+        source: "".into(),
         epoch: SystemTime::now().into(),
-        limits,
+        limits: UNRELAYED,
         stop: stop.flag(),
         quota: Arc::new(Quota::new(common.max_packets.map(std::num::NonZero::get))),
         counted: true,
+        in_order: false,
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Run {
     pub quota: Arc<Quota>,
     /// Whether this source takes its packets off the quota.
     pub counted: bool,
+    /// Whether packets of different origins in one file are handed over in the file's order, in however small batches: for
+    /// who looks at them one after the other, and has no merge behind.
+    pub in_order: bool,
 }
 
 impl Run {

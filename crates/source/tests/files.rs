@@ -53,6 +53,7 @@ fn run(quota: Option<u64>) -> Run {
         stop: Arc::new(AtomicBool::new(false)),
         quota: Arc::new(Quota::new(quota)),
         counted: true,
+        in_order: false,
     }
 }
 

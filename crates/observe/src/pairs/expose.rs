@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Counts, Device, DeviceCounts, Pair, Pairs};
-use crate::{Exposition, Kind, Labels, OriginId, Origins};
+use crate::{Exposition, Kind, Labels, Origins};
 
 /// A metric, its value, and what it says.
 type Family<T> = (&'static str, fn(&T) -> u64, &'static str);
@@ -87,20 +87,23 @@ fn write<T>(families: &[Family<T>], all: &BTreeMap<String, T>, out: &mut Exposit
     }
 }
 
-/// How many pairs there are, and how many are not there any more.
+/// How many pairs there are, and how many are not there any more. Origins with the same labels are added up.
 fn write_ledger(pairs: &[(Pair, Counts)], evicted: &[u64], origins: &Origins, out: &mut Exposition) {
-    let mut remembered: BTreeMap<OriginId, u64> = BTreeMap::new();
+    let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (id, _) in origins.iter() {
+        sums.entry(origins.labels(id)).or_default().1 += evicted.get(id.index()).copied().unwrap_or(0);
+    }
     for (pair, _) in pairs {
-        *remembered.entry(pair.device.origin).or_default() += 1;
+        sums.entry(origins.labels(pair.device.origin)).or_default().0 += 1;
     }
     out.family("packeteur_pairs", Kind::Gauge, "Pairs of hosts that are remembered.");
-    for (id, _) in origins.iter() {
-        out.sample("packeteur_pairs", origins.labels(id), remembered.get(&id).copied().unwrap_or(0));
+    for (labels, (remembered, _)) in &sums {
+        out.sample("packeteur_pairs", labels, remembered);
     }
     let name = "packeteur_pairs_evicted_total";
     out.family(name, Kind::Counter, "Pairs of hosts forgotten to make room for others.");
-    for (id, _) in origins.iter() {
-        out.sample(name, origins.labels(id), evicted.get(id.index()).copied().unwrap_or(0));
+    for (labels, (_, evicted)) in &sums {
+        out.sample(name, labels, evicted);
     }
 }
 

@@ -143,6 +143,7 @@ fn write_totals(totals: &[Totals], origins: &Origins, out: &mut Exposition) {
     let nothing = Totals::default();
     let all: Vec<(&str, &Totals)> = origins
         .iter()
+        .filter(|(id, _)| origins.alike(*id) == *id)
         .map(|(id, _)| (origins.labels(id), totals.get(id.index()).unwrap_or(&nothing)))
         .collect();
     let mut gauge = |name: &str, help: &str, value: fn(&Totals) -> u64| {

@@ -47,6 +47,8 @@ struct Knowledge {
     lanes: HashMap<(String, LinkType), Lane>,
     /// The latest packet of all.
     latest: Timestamp,
+    /// The origin of the last packet.
+    last: Option<Lane>,
 }
 
 /// An interface of the section that is being read.
@@ -94,7 +96,7 @@ impl Reader {
     pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {
         let mut packer = Packer::new(outlet, run.clone(), Order::AsTheyCame);
         let mut knowledge =
-            Knowledge { interfaces: Vec::new(), lanes: HashMap::new(), latest: Timestamp::ZERO };
+            Knowledge { interfaces: Vec::new(), lanes: HashMap::new(), latest: Timestamp::ZERO, last: None };
         let ended = self.read(&mut packer, run, &mut knowledge);
         packer.end(knowledge.latest);
         ended
@@ -158,7 +160,7 @@ impl Reader {
                 }
                 Block::Packet(packet) => {
                     let live = self.input.is_live();
-                    match knowledge.take(&packet, packer, live) {
+                    match knowledge.take(&packet, packer, live, run.in_order) {
                         Ok(true) => self.packets += 1,
                         Ok(false) => return Ok(()),
                         Err(why) => return Err(self.damaged(&why)),
@@ -197,7 +199,13 @@ impl Knowledge {
     }
 
     /// Takes a packet in; false where no more are wanted. The error says what makes no sense about it.
-    fn take(&mut self, packet: &Packet<'_>, packer: &mut Packer<'_>, live: bool) -> Result<bool, String> {
+    fn take(
+        &mut self,
+        packet: &Packet<'_>,
+        packer: &mut Packer<'_>,
+        live: bool,
+        in_order: bool,
+    ) -> Result<bool, String> {
         let Some(interface) = self.interfaces.get(packet.interface as usize).copied() else {
             return Err(format!("a packet is of interface {}, which is not described", packet.interface));
         };
@@ -215,9 +223,11 @@ impl Knowledge {
         }
         self.latest = self.latest.max(time);
         // All interfaces of a file come to the collector at one pace: none of them holds up the others there.
-        if packer.is_full_for(interface.lane, bytes.len()) {
+        let turn = in_order && self.last.is_some_and(|last| last != interface.lane);
+        if turn || packer.is_full_for(interface.lane, bytes.len()) {
             packer.flush(self.latest);
         }
+        self.last = Some(interface.lane);
         let born = if live { now() } else { Timestamp::MAX };
         Ok(packer.push(interface.lane, &Record { time, original: packet.original, bytes }, born))
     }
@@ -240,8 +250,11 @@ impl Clock {
             secs * 1_000_000_000 + fraction * 1_000_000_000 / per_second
         });
         let offset = i128::from(self.offset) * 1_000_000_000;
-        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX).saturating_add(offset);
-        Timestamp::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX).saturating_add(offset).max(0);
+        // A record has 32 bits for the seconds. Times that need more, which only broken clocks make, wrap around, as they do
+        // in every program that writes pcap: so they keep their distances.
+        let secs = (nanos / 1_000_000_000) as u32;
+        Timestamp::from_parts(secs, (nanos % 1_000_000_000) as u32)
     }
 }
 
@@ -259,7 +272,7 @@ mod tests {
         assert_eq!(nanos(12, -1, 2_000_000_000_123_456), 1_999_000_000_123);
         assert_eq!(nanos(0xff, 0, 7), 0);
         assert_eq!(nanos(0, i64::MIN, 7), 0);
-        assert_eq!(nanos(0, 0, u64::MAX), u64::MAX);
+        assert_eq!(nanos(0, 0, 1 << 32 | 7), 7_000_000_000);
         assert_eq!(nanos(38, 0, u64::MAX), 0);
     }
 }
