@@ -53,8 +53,8 @@ const IN_FLIGHT_PER_STREAM: usize = 2;
 /// table gets rid of them faster than they come; each takes about a hundred nanoseconds.
 const FORGOTTEN_PER_PACKET: usize = 2;
 
-/// The same where only time has come further.
-const FORGOTTEN_PER_ADVANCE: usize = 512;
+/// The same where only time has come further: 60 µs.
+const FORGOTTEN_PER_ADVANCE: usize = 256;
 
 /// What bounds the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -71,7 +71,7 @@ impl Conversation {
             events = events.with(own.sends_again(peer, segment, reordered_within));
         }
         let response = own.responds(peer, segment);
-        own.has_sent(segment, events, pool);
+        own.has_sent(peer, segment, events, pool);
         let delay = peer.has_received(segment, pool);
         if segment.syn() || segment.window_scale.is_some() {
             own.read_scale(peer, segment);

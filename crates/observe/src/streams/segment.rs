@@ -66,8 +66,8 @@ pub(super) struct Segment {
     /// As it stands there, unscaled.
     pub(super) window: u16,
     pub(super) window_scale: Option<u8>,
-    /// MPTCP's subtypes, a bit each.
-    pub(super) mptcp: u16,
+    /// MPTCP's subtypes, a bit each: those of RFC 6824, which are the signals of a connection that lives.
+    pub(super) mptcp: u8,
 }
 
 impl Segment {
@@ -81,7 +81,7 @@ impl Segment {
             flags: tcp.flags,
             window: tcp.window,
             window_scale: tcp.window_scale,
-            mptcp: tcp.mptcp,
+            mptcp: tcp.mptcp as u8,
         }
     }
 

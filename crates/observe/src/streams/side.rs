@@ -35,8 +35,10 @@ pub(super) struct Side {
     unacknowledged: Unacknowledged,
     /// The window of the last segment, unscaled.
     last_window: Option<u16>,
-    /// MPTCP's subtypes in the last segment, a bit each.
-    mptcp: u16,
+    /// MPTCP's subtypes that this side has sent, a bit each.
+    mptcp: u8,
+    /// Those that both sides had sent before this side's last segment.
+    mptcp_before: u8,
     pub(super) scale: Scale,
     /// How often the last acknowledgment was repeated.
     duplicates: u8,
@@ -93,6 +95,7 @@ impl Side {
         unacknowledged: Unacknowledged::EMPTY,
         last_window: None,
         mptcp: 0,
+        mptcp_before: 0,
         scale: Scale::Unknown,
         duplicates: 0,
         offers_unscaled: false,
@@ -178,8 +181,9 @@ impl Side {
             (0, ..) => {}
             (_, false, _) => events.add(Event::WindowUpdate),
             (_, true, Last::KeepAlive) => events.add(Event::KeepAliveAck),
-            // MPTCP sends its signals on segments that look like duplicate ACKs (RFC 8684, section 4).
-            (_, true, _) if segment.mptcp != self.mptcp => {}
+            // MPTCP sends its signals on segments that look like duplicate ACKs (RFC 8684, section 4). One is let pass after
+            // each kind of signal that has come up since this side's last segment.
+            (_, true, _) if self.mptcp | peer.mptcp != self.mptcp_before => {}
             (_, true, _) => {
                 events.add(Event::DuplicateAck);
                 self.duplicates = match self.duplicates {
@@ -276,7 +280,7 @@ impl Side {
 
     /// Takes note of a segment of this side.
     #[inline]
-    pub(super) fn has_sent(&mut self, segment: &Segment, events: Events, pool: &mut Pool) {
+    pub(super) fn has_sent(&mut self, peer: &Self, segment: &Segment, events: Events, pool: &mut Pool) {
         let end = segment.end();
         if segment.occupies() {
             pool.push(&mut self.unacknowledged, end, segment.time);
@@ -299,7 +303,8 @@ impl Side {
         } else if segment.acknowledges() {
             self.offers_unscaled = false;
         }
-        self.mptcp = segment.mptcp;
+        self.mptcp_before = self.mptcp | peer.mptcp;
+        self.mptcp |= segment.mptcp;
         self.last = if probe {
             Last::ZeroWindowProbe
         } else if events.has(Event::KeepAlive) {

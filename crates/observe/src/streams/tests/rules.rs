@@ -215,8 +215,14 @@ fn a_duplicate_ack_repeats_everything() {
          24 < FA 5002 1001 win=101 :
          25 < A 5002 1001 win=101 : keep-alive",
     );
-    // MPTCP's signals are none.
-    check_established("20 < A 5001 1001 mptcp=4 :\n 21 < A 5001 1001 mptcp=4 : duplicate-ack");
+    // MPTCP's signals are none: a new kind of them is told by the segment before.
+    check_established(
+        "20 > A 1001 5001 mptcp=4 : duplicate-ack
+         21 > A 1001 5001 mptcp=4 :
+         22 > A 1001 5001 : duplicate-ack
+         23 < A 5001 1001 :
+         24 < A 5001 1001 : duplicate-ack",
+    );
 }
 
 #[test]
