@@ -113,7 +113,8 @@ def test_no_permission(scene):
     # It may not write beside the other files of this test either.
     capture = scene.capture(prefix=prefix, binary=program, metrics_file="", relay_endpoint=scene.endpoint())
     capture.wait(code=1)
-    for part in ("DEVICE: no permission to capture on `lo`", "CAP_NET_RAW", f"setcap cap_net_raw,cap_net_admin=ep {program}"):
+    remedy = f"setcap cap_net_raw,cap_net_admin=ep {program}"
+    for part in ("DEVICE: no permission to capture on `lo`", "CAP_NET_RAW", remedy):
         check(part in capture.log(), f"`{part}` is not in: {capture.log()}")
 
 

@@ -97,8 +97,10 @@ def test_port_in_use(scene):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for name, settings, said in (
-            ("relay", {"collect_endpoint": f"tcp://127.0.0.1:{port}"}, f"COLLECT_ENDPOINT: `tcp://127.0.0.1:{port}` is in use"),
-            ("every", {"collect_endpoint": f"tcp://*:{port}"}, f"COLLECT_ENDPOINT: `tcp://*:{port}` is in use"),
+            *(
+                (name, {"collect_endpoint": endpoint}, f"COLLECT_ENDPOINT: `{endpoint}` is in use")
+                for name, endpoint in (("one", f"tcp://127.0.0.1:{port}"), ("every", f"tcp://*:{port}"))
+            ),
             (
                 "metrics",
                 {"collect_endpoint": scene.endpoint(), "metrics_addrport": f"127.0.0.1:{port}"},

@@ -58,8 +58,8 @@ def test_addresses(scene):
 
 
 def test_sizes(scene):
-    """`packeteur_capture_total` and `packeteur_capture_bytes` by address family, with the buckets 2^6 to 2^16, count the
-    lengths on the wire; at both ends the same, and when only observed."""
+    """`packeteur_capture_total` and `packeteur_capture_bytes` by address family, with the buckets 2^6 to 2^16,
+    count the lengths on the wire; at both ends the same, and when only observed."""
     packets = frames.packets(2000, 300) + frames.packets(10, 60_000, begin=frames.BEGIN + 10**10)
     packets[3] = packets[3]._replace(original=70_000)
     packets.append(packets[-1]._replace(data=b"\xff" * 12 + b"\x08\x06" + bytes(28), original=42))
@@ -89,8 +89,8 @@ def test_sizes(scene):
 
 
 def test_promtool_has_nothing_to_say(scene):
-    """`promtool check metrics` is silent about every name of ours, in all modes, with all observers, under traffic. The
-    names that come from the programs which this one replaces stay as they were."""
+    """`promtool check metrics` is silent about every name of ours, in all modes, with all observers, under traffic.
+    The names that come from the programs which this one replaces stay as they were."""
     scene.need("promtool")
     endpoint = scene.endpoint()
     collect = scene.collect(collect_endpoint=endpoint, observe="all")

@@ -25,8 +25,8 @@ def talk(hosts, connections):
 
 
 def echo(host, other, address):
-    """A connection on which everything comes back. With the offloads of virtual cables, segments of up to 64 KiB stand
-    in the capture."""
+    """A connection on which everything comes back. With the offloads of virtual cables, segments of up to 64 KiB
+    stand in the capture."""
     with other.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind((address, 0))
         listener.listen()
@@ -57,8 +57,8 @@ def in_order(packets):
 
 
 def beside_tcpdump(scene, connections, output_format):
-    """Captures on three hosts while they talk, beside tcpdump on each. Returns the hosts, what the collector wrote, and
-    what each tcpdump did."""
+    """Captures on three hosts while they talk, beside tcpdump on each. Returns the hosts, what the collector wrote,
+    and what each tcpdump did."""
     hosts = scene.lan("one", "two", "three")
     clock = traffic.stamp_in_the_kernel(scene.home)
     endpoint = scene.endpoint("10.9.0.100")
@@ -122,9 +122,9 @@ def test_three_talking_hosts_match_tcpdump(scene):
 def test_three_connected_hosts_match_tcpdump(scene):
     """The same with TCP, host by host: in segments as large as the offloads make them.
 
-    Until a segment has left the machine, Linux keeps with it when it may depart (`skb->tstamp_type`), and takes the time
-    of its capture for each capture anew. So for segments the two may differ by what the kernel needs to go from one to
-    the other."""
+    Until a segment has left the machine, Linux keeps with it when it may depart (`skb->tstamp_type`), and takes the
+    time of its capture for each capture anew. So for segments the two may differ by what the kernel needs to go
+    from one to the other."""
     hosts, collect, written, seen = beside_tcpdump(scene, connections=True, output_format="pcapng")
     names = [interface.name for interface in scene.capture_file(collect).interfaces]
     check(max(len(packet.data) for packets in seen for packet in packets) > 32_000, "no large segments")

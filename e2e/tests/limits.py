@@ -1,8 +1,10 @@
-"""When it ends by itself: MAX_PACKETS, MAX_DURATION, EXIT_ON_END; and that standard output is nothing but the stream."""
+"""When it ends by itself: MAX_PACKETS, MAX_DURATION, EXIT_ON_END; and that standard output is nothing but the
+stream."""
 
 import time
 
 from harness import frames, pcap, traffic
+from harness.host import Host, join
 from harness.ledger import Account
 from harness.outcome import check, equal, until
 
@@ -15,11 +17,15 @@ def datagrams(scene):
 
 
 def test_max_packets_of_a_capture(scene):
-    """Exactly so many are relayed, of a device and of a file, of several devices together; then it ends, exit code 0."""
+    """Exactly so many are relayed: of a device, of several together, of a file, of what passes the filter of a file.
+    Then it ends, with exit code 0."""
     stream, expression, _keeper = datagrams(scene)
+    join(scene.home, "near", Host("other"), "far", ("10.8.0.1/24", "10.8.0.2/24"))
+    beside = traffic.Stream(scene.home, "10.8.0.2", 9)
     path = scene.write("in.pcap", pcap.encode(frames.packets(5000)))
     for name, settings in (
         ("device", {"filter": expression}),
+        ("devices", {"device": "lo,near", "filter": f"{expression} or udp dst port 9"}),
         ("file", {"read_file": path}),
         ("filtered", {"read_file": path, "filter": "ip6"}),
     ):
@@ -31,6 +37,7 @@ def test_max_packets_of_a_capture(scene):
         equal(len(scene.packets(collect)), 137, f"packets ({name})")
         equal(capture.last_metrics().sum("packeteur_relay_sent_packets_total"), 137, f"packets sent ({name})")
     stream.end()
+    beside.end()
 
 
 def test_max_packets_of_an_exporter(scene):
@@ -115,7 +122,8 @@ def test_output_file(scene):
 
 
 def test_standard_output_is_the_stream(scene):
-    """To the last byte what comes out is a capture file, however much there is to log; the other modes write nothing."""
+    """To the last byte what comes out is a capture file, however much there is to log; the other modes write
+    nothing."""
     packets = frames.packets(3000)
     path = scene.write("in.pcap", pcap.encode(packets))
     capture, collect = scene.relay_file(path, collector={"log": "trace"}, log="trace")

@@ -8,13 +8,13 @@ from harness.host import Host, join
 from harness.ledger import Account, nothing_lost
 from harness.outcome import check, equal, until
 
-# What MikroTik's sniffer writes in front of an Ethernet frame: version 1, received packet, Ethernet, the end of the tags.
+# What MikroTik's sniffer writes in front of an Ethernet frame: version 1, a received packet, Ethernet, no tags.
 TZSP = bytes.fromhex("0100000101")
 
 
 def test_a_connection(scene):
-    """A connection between two hosts, of which one end is observed: bytes and states of both directions, the flows, and
-    the pair, also at a collector, where the series say which source they are of."""
+    """A connection between two hosts, of which one end is observed: bytes and states of both directions, the flows,
+    and the pair, also at a collector, where the series say which source they are of."""
     other = Host("other")
     join(scene.home, "near", other, "far", ("10.8.0.1/24", "10.8.0.2/24"))
     endpoint = scene.endpoint()
@@ -74,8 +74,8 @@ def receive(connection, length):
 
 
 def test_tzsp_to_a_socket(scene):
-    """Two ports, datagrams that carry a packet, some that need not, some that are wrong: the flows that tzsp's exporter
-    had, each datagram counted."""
+    """Two ports, datagrams that carry a packet, some that need not, some that are wrong: flows as the exporter for
+    TZSP had them, and each datagram counted."""
     ports = [scene.home.free_port(), scene.home.free_port()]
     observe = scene.observe(tzsp_port=",".join(map(str, ports)), observe="flows,sizes").ready()
     with scene.home.socket(socket.AF_INET, socket.SOCK_DGRAM) as router:
@@ -125,8 +125,8 @@ def test_tzsp_relayed(scene):
 
 
 def test_tzsp_from_the_wire(scene):
-    """With DEVICE the datagrams are read from the wire, where nobody listens, and put together where a full frame made
-    two fragments of one."""
+    """With DEVICE the datagrams are read from the wire, where nobody listens, and put together where a full frame
+    made two fragments of one."""
     router = Host("router")
     join(scene.home, "near", router, "far", ("10.8.0.1/24", "10.8.0.2/24"))
     endpoint = scene.endpoint()

@@ -34,8 +34,8 @@ def port_of(endpoint):
 
 
 def test_on_lo(scene):
-    """On `lo`, where capture and collector meet, with no filter, and with one that has an `or`: pings come out, of the
-    relay's TCP nothing; and so the capture does not feed itself."""
+    """On `lo`, where capture and collector meet, with no filter, and with one that has an `or`: pings come out, of
+    the relay's TCP nothing; and so the capture does not feed itself."""
     for name, expression in (("all", None), ("or", "icmp or tcp"), ("not", "not udp or tcp port 1")):
         endpoint = scene.endpoint("127.0.0.1")
         collect = scene.collect(f"collect-{name}", collect_endpoint=endpoint, metrics_addrport="127.0.0.1:0")
@@ -68,7 +68,8 @@ def test_same_port_elsewhere(scene):
 
 
 def test_localhost_of_two_families(scene):
-    """`localhost` is 127.0.0.1 and ::1: with a collector on either, or on both, none of the relay's packets come out."""
+    """`localhost` is 127.0.0.1 and ::1: with a collector on either, or on both, none of the relay's packets come
+    out."""
     hosts = scene.write("hosts", b"127.0.0.1 localhost\n::1 localhost\n")
     isolation.replace_file("/etc/hosts", hosts)
     for name, bind in (("both", "localhost"), ("four", "127.0.0.1"), ("six", "[::1]")):

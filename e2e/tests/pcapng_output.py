@@ -45,18 +45,21 @@ def test_interfaces_and_statistics(scene):
 def test_tshark_shows_the_interfaces(scene):
     """tshark knows of each packet where it was captured; capinfos reads the whole file."""
     collect = two_captures(scene)
-    shown = scene.run("tshark", "-n", "-r", collect.stdout_path, "-T", "fields", "-e", "frame.interface_name", "-e", "icmp.seq")
+    fields = ("-T", "fields", "-e", "frame.interface_name", "-e", "icmp.seq")
+    shown = scene.run("tshark", "-n", "-r", collect.stdout_path, *fields)
     rows = sorted(line.split("\t") for line in shown.splitlines())
     # Each of four requests and four answers, on both hosts.
     expected = [[name, str(seq)] for name in ("one/eth0", "two/eth0") for seq in (1, 1, 2, 2, 3, 3, 4, 4)]
     equal(rows, expected, "interface and sequence number of each packet")
     about = scene.run("capinfos", collect.stdout_path)
-    for part in ("Number of packets:   16", "Number of interfaces in file: 2", "Name = one/eth0", "Filter string = icmp"):
+    interfaces = ("Number of interfaces in file: 2", "Name = one/eth0", "Name = two/eth0", "Filter string = icmp")
+    for part in ("Number of packets:   16", *interfaces):
         check(part in about, f"capinfos does not say `{part}`: {about}")
 
 
 def test_tcpdump_accepts_it(scene):
-    """`tcpdump -r -` reads it, although its interfaces came one after the other, and its sources have other snaplens."""
+    """`tcpdump -r -` reads it, although its interfaces came one after the other, and its sources have other
+    snaplens."""
     collect = two_captures(scene, snaplen="96")
     # Of several interfaces libpcap makes one stream.
     shown = scene.run("tcpdump", "-n", "-r", "-", data=collect.output())

@@ -36,8 +36,8 @@ def test_slow_reader_of_a_file_loses_nothing(scene):
 
 
 def test_slow_reader_of_a_device_loses_what_is_counted(scene):
-    """A device does not wait: what RELAY_BUFFER has no room for is counted at the capture that lost it, and the collector
-    knows of it."""
+    """A device does not wait: what RELAY_BUFFER has no room for is counted at the capture that lost it, and the
+    collector knows of it."""
     keeper = traffic.sink(scene.home, "127.0.0.1")
     port = keeper.getsockname()[1]
     count = 2500

@@ -28,8 +28,8 @@ def check_numbers(got, sent, what):
 
 
 def test_collector_killed_and_restarted(scene):
-    """SIGKILL under traffic. What the second collector never saw is figures of its own (unheard, lost), and the sums are
-    exact; nothing comes twice."""
+    """SIGKILL under traffic. What the second collector never saw is figures of its own (unheard, lost), and the
+    sums are exact; nothing comes twice."""
     port, _keeper = port_of_traffic(scene)
     endpoint = scene.endpoint()
     first = scene.collect("first", collect_endpoint=endpoint)
@@ -140,8 +140,8 @@ def test_capture_stopped_while_the_collector_is_away(scene):
 
 
 def test_collector_away_for_a_while(scene):
-    """RELAY_BUFFER bounds the memory; the oldest packets are shed, and counted; it finds the collector by itself; the log
-    speaks of it once."""
+    """RELAY_BUFFER bounds the memory; the oldest packets are shed, and counted; it finds the collector by itself;
+    the log speaks of it once."""
     port, _keeper = port_of_traffic(scene)
     size, count = 60_000, 4000
     endpoint = scene.endpoint()
