@@ -1,0 +1,24 @@
+//! A pcap file from anywhere.
+
+#![no_main]
+
+mod capture_file;
+
+use libfuzzer_sys::fuzz_target;
+
+/// Microseconds, nanoseconds and Kuznetzov's, as big-endian and as little-endian machines write them.
+const MAGICS: [[u8; 4]; 6] = [
+    [0xa1, 0xb2, 0xc3, 0xd4],
+    [0xd4, 0xc3, 0xb2, 0xa1],
+    [0xa1, 0xb2, 0x3c, 0x4d],
+    [0x4d, 0x3c, 0xb2, 0xa1],
+    [0xa1, 0xb2, 0xcd, 0x34],
+    [0x34, 0xcd, 0xb2, 0xa1],
+];
+
+// The first byte chooses the kind, so that no time is spent on finding a magic number.
+fuzz_target!(|input: &[u8]| {
+    let Some((&kind, rest)) = input.split_first() else { return };
+    let magic = &MAGICS[usize::from(kind) % MAGICS.len()];
+    capture_file::read(&[magic, rest]);
+});
