@@ -99,7 +99,8 @@ def lan(home, names):
     """Hosts on one switch. Host N has `eth0` with the address 10.9.0.N, from 1 on; `home`, where the switch is,
     10.9.0.100."""
     quiet(home)
-    home.run("ip", "link", "add", "switch", "type", "bridge")
+    # One that snoops on multicast would take part in it, and send packets of its own.
+    home.run("ip", "link", "add", "switch", "type", "bridge", "mcast_snooping", "0")
     home.run("ip", "address", "add", "10.9.0.100/24", "dev", "switch")
     home.run("ip", "link", "set", "switch", "up")
     hosts = []
