@@ -3,7 +3,7 @@
 //! A stream is directed: a connection has two. Both directions lie in one entry, for neither can be understood without the
 //! other: an acknowledgment on the way back says what was sent too often on the way there.
 //!
-//! What a segment shows is decided in [`conversation`] and `side`; that is all the state that a segment needs to be judged
+//! What a segment shows is decided in `conversation` and `side`; that is all the state that a segment needs to be judged
 //! by. What has been counted lies apart, in `stats`, an entry for each direction that has been seen: so a million
 //! half-seen connections take no more room than they must.
 

@@ -5,6 +5,7 @@ mod endpoints;
 mod expose;
 mod foreign;
 mod interfaces;
+mod output;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,11 +1,11 @@
 //! The relay: batches to a collector, over a ZeroMQ PUSH socket.
 //!
 //! A capture hands its batches to a [`Handle`] and goes on; a thread sends them. What cannot be sent at the moment
-//! waits in a buffer of bounded size ([`queue`]). ZeroMQ itself gets few batches at a time, and only while there is a
+//! waits in a buffer of bounded size (`queue`). ZeroMQ itself gets few batches at a time, and only while there is a
 //! connection, so that what waits can still be shed, oldest first.
 //!
 //! ZeroMQ never says what became of a message. It does say when it has let go of its memory, which is when the last
-//! byte is with the kernel: from that [`message`] tells how many packets are still on their way out of this process.
+//! byte is with the kernel: from that `message` tells how many packets are still on their way out of this process.
 
 mod dial;
 mod message;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use batch::{Header, Received};
 use merge::ledger::{Dropped, Entry, Figures, Heard, Skip};
 use merge::merge::Arrival;
-use merge::{Merge, Mono, Run, SourceId};
-use packet::{Records, Timestamp};
+use merge::{Merge, Mono};
+use packet::Timestamp;
 use sink::{InterfaceCounts, InterfaceId, StreamError, Writer};
 use source::pull::Message;
 use source::{Pull, PullError};
@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Shared;
 use super::interfaces::Interfaces;
+use super::output::Output;
 use crate::settings::CollectSettings;
 use crate::signals::Stop;
 
@@ -355,102 +356,4 @@ impl Losses {
             self.told = Some(Instant::now());
         }
     }
-}
-
-/// Where packets leave, and what became of them.
-struct Output {
-    writer: Writer,
-    /// Packets that may still be written.
-    left: u64,
-    fates: Fates,
-    /// Why nothing can be written any more.
-    failed: Option<StreamError>,
-    closed: bool,
-}
-
-/// What became of the packets of one source.
-#[derive(Clone, Copy, Default)]
-struct Fate {
-    touched: bool,
-    written: u64,
-    late: u64,
-    skipped: [u64; Skip::ALL.len()],
-}
-
-impl Output {
-    fn new(writer: Writer, max_packets: Option<u64>) -> Self {
-        let left = max_packets.unwrap_or(u64::MAX);
-        Self { writer, left, fates: Fates::default(), failed: None, closed: false }
-    }
-
-    /// Whether all that was asked for has been written.
-    fn is_full(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Writes a run, or counts why not.
-    fn write(&mut self, run: &Run<'_, Option<InterfaceId>>) {
-        let fate = self.fates.of(run.source);
-        fate.late += u64::from(run.late);
-        let packets = u64::from(run.packets);
-        if self.closed || self.failed.is_some() {
-            let reason = if self.left == 0 { Skip::Limit } else { Skip::Closed };
-            fate.skipped[reason as usize] += packets;
-            return;
-        }
-        let Some(interface) = run.tag else {
-            fate.skipped[Skip::LinkType as usize] += packets;
-            return;
-        };
-        let (bytes, written) = if packets <= self.left {
-            (run.bytes, packets)
-        } else {
-            (first(run.bytes, self.left), self.left)
-        };
-        match self.writer.write(interface, bytes) {
-            Ok(()) => {
-                self.left -= if self.left == u64::MAX { 0 } else { written };
-                fate.written += written;
-                fate.skipped[Skip::Limit as usize] += packets - written;
-            }
-            Err(error) => {
-                fate.skipped[Skip::Closed as usize] += packets;
-                self.failed = Some(error);
-            }
-        }
-    }
-}
-
-/// What became of the packets of each source since that was booked.
-#[derive(Default)]
-struct Fates {
-    /// By the source's number.
-    all: Vec<Fate>,
-    /// The numbers of those that are not zero.
-    touched: Vec<u32>,
-}
-
-impl Fates {
-    fn of(&mut self, source: SourceId) -> &mut Fate {
-        let at = source.0 as usize;
-        if at >= self.all.len() {
-            self.all.resize(at + 1, Fate::default());
-        }
-        let fate = &mut self.all[at];
-        if !std::mem::replace(&mut fate.touched, true) {
-            self.touched.push(source.0);
-        }
-        fate
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = (SourceId, Fate)> {
-        let all = &mut self.all;
-        self.touched.drain(..).map(|source| (SourceId(source), std::mem::take(&mut all[source as usize])))
-    }
-}
-
-/// The first `packets` records of `bytes`.
-fn first(bytes: &[u8], packets: u64) -> &[u8] {
-    let len = Records::new(bytes).take(packets as usize).map(|record| record.encoded_len()).sum();
-    bytes.get(..len).unwrap_or(bytes)
 }
