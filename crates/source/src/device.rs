@@ -2,7 +2,7 @@
 //!
 //! The handle is not blocking, and waited for with `poll`: libpcap's own blocking read never returns while a device is
 //! idle, whatever its timeout. `immediate_mode` stays off, for it costs ten times the CPU: the kernel hands packets
-//! over when a block of its ring is full, or [`FLUSH_DELAY`] after its first packet.
+//! over when a block of its ring is full, or `FLUSH_DELAY` after its first packet.
 
 mod handle;
 mod names;
