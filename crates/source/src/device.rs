@@ -108,9 +108,12 @@ impl Device {
             let before = now();
             // What the kernel still holds when it is time to end, it hands over within its flush delay.
             if drain_until.is_none() && self.run.is_over() {
+                self.handle.refuse();
                 drain_until = Some(before + FLUSH_DELAY + FLUSH_SLACK);
             }
-            self.own_traffic.apply(&mut self.handle)?;
+            if drain_until.is_none() {
+                self.own_traffic.apply(&mut self.handle)?;
+            }
             // The batch's age counts from the packet's own time: it has waited in the kernel's ring already.
             let read = self.handle.dispatch(DISPATCH, |record| {
                 packer.push(lane, &record, record.time);

@@ -245,6 +245,26 @@ impl Handle {
         self.capture.as_raw_fd()
     }
 
+    /// Takes in no further packet: from here on the kernel neither keeps nor counts any, so that what it has counted is what
+    /// is still read, or dropped.
+    pub(super) fn refuse(&self) {
+        // "Return 0 bytes." libpcap itself refuses to compile what no packet passes.
+        let mut nothing =
+            libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+        let program = libc::sock_fprog { len: 1, filter: &raw mut nothing };
+        // SAFETY: the program, and the one instruction that it points to, are readable while the call lasts; the kernel
+        // copies them. Where there is no packet socket it fails, and all stays as it is.
+        unsafe {
+            libc::setsockopt(
+                self.fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                mem::size_of_val(&program) as libc::socklen_t,
+            );
+        }
+    }
+
     /// What the kernel counted since the last call. libpcap would ask for the same, but tells neither the freezes nor
     /// more than 32 bits; as asking sets the kernel's counters back, `pcap_stats` is never called beside this.
     pub(super) fn kernel_counts(&self) -> KernelCounts {
