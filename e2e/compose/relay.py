@@ -181,9 +181,8 @@ class Relay:
         def books():
             capture, collector = self.stack.metrics(service), self.stack.metrics("collector")
             sent = capture.sum("packeteur_relay_sent_packets_total")
-            known = [
-                collector.sum(f"packeteur_source_{name}_packets_total", source=source) for name in ("received", "unheard", "lost")
-            ]
+            names = [f"packeteur_source_{name}_packets_total" for name in ("received", "unheard", "lost")]
+            known = [collector.sum(name, source=source) for name in names]
             return sent, known, capture.sum("packeteur_capture_total")
 
         def agreed():
