@@ -3,7 +3,6 @@
 import re
 
 SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
-LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)",?')
 
 
 class Metrics:
@@ -14,14 +13,12 @@ class Metrics:
         for line in text.splitlines():
             if line and not line.startswith("#"):
                 name, labels, value = SAMPLE.fullmatch(line).groups()
-                self.samples.append((name, dict(LABEL.findall(labels or "")), float(value)))
+                self.samples.append((name, labels or "", float(value)))
 
-    def sum(self, name, **labels):
-        """All series of this name that have these labels, added up; 0 where there is none."""
-        return int(
-            sum(
-                value
-                for sample, had, value in self.samples
-                if sample == name and all(had.get(key) == wanted for key, wanted in labels.items())
-            )
-        )
+    def sum(self, name):
+        """All series of this name, added up; 0 where there is none."""
+        return int(sum(value for sample, _, value in self.samples if sample == name))
+
+    def count(self, name):
+        """How many series have this name."""
+        return sum(1 for sample, _, _ in self.samples if sample == name)

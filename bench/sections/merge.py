@@ -11,7 +11,7 @@ REST = 0.3
 
 
 def run(bench):
-    """File sources → one collector → /dev/null. The captures wait for it with what they have read; the time is the
+    """File sources → one collector → /dev/null. The captures wait for it, their files open and begun; the time is the
     collector's, from its start to its end."""
     total = bench.sized(5_000_000, 160_000)
     for sizes in packets.SIZES:
@@ -38,8 +38,12 @@ def ours(bench, paths, each):
         with Peak(collect) as peak:
             used = collect.finish()
         seconds = time.monotonic() - began
-        cpu = used.cpu + sum(program.finish(20).cpu for program in captures)
         metrics = collect.last_metrics()
+        came = metrics.count("packeteur_source_written_packets_total")
+        if came != len(paths):
+            # It ends when every source seen so far has ended.
+            raise Failed(f"the collector had ended after {seconds:.2f} s, before {len(paths) - came} sources found it")
+        cpu = used.cpu + sum(program.finish(20).cpu for program in captures)
         written = metrics.sum("packeteur_source_written_packets_total")
         if written != each * len(paths):
             raise Failed(f"{written} packets came out, not {each * len(paths)}")
@@ -47,7 +51,7 @@ def ours(bench, paths, each):
 
 
 def start_waiting(bench, programs, paths, endpoint):
-    """Captures that have read their files, or as much as they keep, and wait for their collector."""
+    """Captures that have read as much of their files as they keep, and wait for their collector."""
     captures = [
         pcktr.capture(programs, bench.place, endpoint, read_file=path, source_name=f"host{index}")
         for index, path in enumerate(paths)
