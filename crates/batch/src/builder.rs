@@ -159,7 +159,7 @@ impl Batch {
     /// The memory that it holds on to, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.buf.capacity()
+        self.buf.capacity() + size_of::<Self>()
     }
 
     /// Its records; once it is [compressed](Batch::compress), bytes.

@@ -34,8 +34,9 @@ const DESCRIPTION: u16 = 4;
 const FILTER: u16 = 5;
 const INTERFACE: u16 = 6;
 
-/// The most bytes of one text. Names longer than this are cut, so that all fields fit into a header.
-const MAX_TEXT: usize = 8_192;
+/// The most bytes of one text. Longer ones are cut, so that all fields fit into a header; and a collector, which keeps the
+/// texts of many sources, takes no longer ones.
+const MAX_TEXT: usize = 1_024;
 
 /// The most interfaces that are named behind a cooked device.
 const MAX_INTERFACES: usize = 512;
@@ -111,7 +112,11 @@ impl Interface {
             let wrong = |why| DecodeError::Field { kind, offset, why };
             let (value, behind) = behind.split_at_checked(len).ok_or_else(|| wrong("runs over the end"))?;
             rest = behind;
-            let text = |value| std::str::from_utf8(value).map_err(|_| wrong("is not UTF-8"));
+            let text = |value: &'_ [u8]| match std::str::from_utf8(value) {
+                Ok(text) if text.len() <= MAX_TEXT => Ok(text.to_owned()),
+                Ok(_) => Err(wrong("is too long")),
+                Err(_) => Err(wrong("is not UTF-8")),
+            };
             match kind {
                 SOURCE => source = Some(text(value)?),
                 DEVICE => device = Some(text(value)?),
@@ -124,7 +129,9 @@ impl Interface {
                 INTERFACE => {
                     let (index, name) =
                         value.split_first_chunk::<4>().ok_or_else(|| wrong("has less than four bytes"))?;
-                    interface.names.push((u32::from_le_bytes(*index), text(name)?.into()));
+                    if interface.names.len() < MAX_INTERFACES {
+                        interface.names.push((u32::from_le_bytes(*index), text(name)?.into()));
+                    }
                 }
                 _ => {}
             }

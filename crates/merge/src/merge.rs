@@ -39,7 +39,7 @@ pub struct Config {
     /// How long everything waits at a beginning, so that sources which connect a moment later still come in order. Never
     /// longer than the window.
     pub grace: Duration,
-    /// After this long without so much as a heartbeat nobody waits for a source, until it speaks again.
+    /// After this long without a packet or a later watermark nobody waits for a source, until there is one again.
     pub silence: Duration,
     /// The most bytes of batches that wait. Memory comes free by the batch, so this is what batches take as long as any
     /// packet of theirs is here.
@@ -155,8 +155,12 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         let slot = self.slot(source);
         let lane = &mut self.lanes[slot as usize];
         self.running += usize::from(lane.ended);
-        (lane.ended, lane.removed) = (false, false);
-        (lane.heard, lane.watermark) = (self.now, watermark);
+        // A source that only repeats itself, such as a pipe on which nothing comes, says nothing: nobody waits for it longer
+        // than for one that is silent.
+        if lane.ended || extent.packets > 0 || watermark > lane.watermark {
+            lane.heard = self.now;
+        }
+        (lane.ended, lane.removed, lane.watermark) = (false, false, watermark);
         if extent.packets > 0 {
             if self.packets == 0 {
                 self.oldest = self.now;

@@ -76,7 +76,7 @@ fn run(settings: &Settings) -> Result<Ended, Failure> {
         Settings::Observe(settings) => capture::observe(settings, &stop)?,
         Settings::Collect(settings) => collect::collect(settings, &stop)?,
     };
-    signals::install(stop.clone(), GRACE, program.unfinished)?;
+    signals::install(stop.clone(), GRACE, Arc::clone(&program.unfinished))?;
 
     let metrics = Arc::new(Metrics::new(program.render));
     // Written for the last time when it is dropped, after the work.
@@ -93,8 +93,10 @@ fn run(settings: &Settings) -> Result<Ended, Failure> {
     if let Some(longest) = common.max_duration {
         let stop = stop.clone();
         thread::Builder::new().name("max-duration".into()).spawn(move || {
-            stop.wait_timeout(longest);
-            stop.set();
+            if !stop.wait_timeout(longest) {
+                stop.set();
+                signals::end_after(GRACE, &program.unfinished);
+            }
         })?;
     }
     readiness.set(true);

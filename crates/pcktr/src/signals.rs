@@ -100,6 +100,12 @@ pub(crate) fn install(stop: Stop, grace: Duration, unfinished: Unfinished) -> io
     Ok(())
 }
 
+/// Waits for `grace`, then ends the program at once: for who has set `stop` without a signal.
+pub(crate) fn end_after(grace: Duration, unfinished: &Unfinished) {
+    thread::sleep(grace);
+    end_at_once(Ending::Deadline, unfinished);
+}
+
 /// Why the program ends without having finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {

@@ -10,7 +10,7 @@ use packet::LinkType;
 use packet::record::MAX_CAPTURED;
 use source::device::{self, Counts};
 use source::tzsp::{Listen, TzspError, Unwrap};
-use source::{Device, DeviceError, File, FileError, FilterError, Mesh, Outlet, OwnTraffic, Run, Sieve};
+use source::{Device, DeviceError, File, FileError, FilterError, Mesh, Outlet, OwnTraffic, Pace, Run, Sieve};
 use tracing::{error, info, warn};
 
 use crate::settings::{FileOrStdio, Input, InputSettings};
@@ -213,8 +213,8 @@ fn sieve(
     if mesh.is_open() {
         return unwrap(opened, outlet, run.clone(), tzsp);
     }
-    let live = opened.is_live();
-    let mut sieve = Sieve::new(mesh, outlet, run.clone(), live);
+    let pace = opened.pace();
+    let mut sieve = Sieve::new(mesh, outlet, run.clone(), pace);
     let ended = unwrap(opened, &mut sieve, run.uncounted(), tzsp);
     sieve.end();
     ended
@@ -222,9 +222,9 @@ fn sieve(
 
 /// Runs a source whose TZSP is unwrapped, where that is wanted.
 fn unwrap(opened: Opened, outlet: &mut dyn Outlet, run: Run, tzsp: &Reports) -> Result<(), SourceError> {
-    let live = opened.is_live();
+    let pace = opened.pace();
     let Some(ports) = opened.unwrap else { return capture(opened.source, outlet) };
-    let mut unwrap = Unwrap::new(&ports, outlet, run, live);
+    let mut unwrap = Unwrap::new(&ports, outlet, run, pace);
     tzsp.add(unwrap.report());
     let ended = capture(opened.source, &mut unwrap);
     unwrap.end();
@@ -241,11 +241,11 @@ fn capture(source: Source, outlet: &mut dyn Outlet) -> Result<(), SourceError> {
 }
 
 impl Opened {
-    /// Whether packets come as they are captured.
-    fn is_live(&self) -> bool {
+    /// How its packets come.
+    fn pace(&self) -> Pace {
         match &self.source {
-            Source::Device(_) | Source::Tzsp(_) => true,
-            Source::File(file) => file.is_live(),
+            Source::Device(_) | Source::Tzsp(_) => Pace::Live,
+            Source::File(file) => file.pace(),
         }
     }
 }

@@ -108,13 +108,14 @@ impl Handle {
     pub fn status(&self) -> Status {
         let queue = self.0.queue.counts();
         let pool = &self.0.pool;
+        let lost = pool.lost_packets.load(Ordering::Relaxed);
         Status {
             connected: self.0.link.is_up(),
             connections: self.0.link.connections(),
             sent_batches: pool.sent_batches.load(Ordering::Relaxed),
-            sent_packets: pool.sent_packets.load(Ordering::Relaxed),
+            sent_packets: pool.sent_packets.load(Ordering::Relaxed).saturating_sub(lost),
             sent_bytes: pool.sent_bytes.load(Ordering::Relaxed),
-            dropped_packets: queue.dropped_packets,
+            dropped_packets: queue.dropped_packets + lost,
             waiting_packets: queue.packets + pool.in_flight_packets(),
             waiting_bytes: (queue.bytes + pool.in_flight_bytes()) as u64,
         }
@@ -134,7 +135,7 @@ pub struct Status {
     pub sent_packets: u64,
     /// Bytes of them.
     pub sent_bytes: u64,
-    /// Packets for which the buffer had no room.
+    /// Packets for which the buffer had no room, or, at the end, no time was left.
     pub dropped_packets: u64,
     /// Packets that wait, or are on their way through ZeroMQ.
     pub waiting_packets: u64,
@@ -183,7 +184,7 @@ impl Relay {
     /// Returns how many packets were left behind.
     pub fn finish(self, mut patient: impl FnMut() -> bool) -> u64 {
         self.shared.queue.close();
-        while !self.shared.queue.is_done(self.shared.pool.in_flight_batches()) {
+        while !self.shared.queue.is_done(|| self.shared.pool.in_flight_batches()) {
             if !patient() {
                 self.shared.queue.abandon();
                 break;
@@ -191,9 +192,8 @@ impl Relay {
             thread::sleep(Duration::from_millis(2));
         }
         // The sender's thread ends with its queue, and closes the socket. A panic in it has been printed already.
-        let left = self.shared.pool.in_flight_packets();
         let _ = self.sender.join();
-        left + self.shared.queue.counts().packets
+        self.shared.queue.shed_all() + self.shared.pool.lost_packets.load(Ordering::Relaxed)
     }
 }
 

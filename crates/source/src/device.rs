@@ -11,9 +11,9 @@ mod statistics;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use batch::{Interface, Order};
+use batch::Interface;
 use packet::{Origin, Timestamp};
 
 pub use handle::{DeviceError, Settings};
@@ -21,7 +21,7 @@ pub use own_traffic::OwnTraffic;
 pub use statistics::Counts;
 
 use crate::outlet::{Outlet, Run, now};
-use crate::packer::{Lane, Packer};
+use crate::packer::{Lane, Pace, Packer};
 use handle::Handle;
 use statistics::Statistics;
 
@@ -92,7 +92,7 @@ impl Device {
     /// The device went down or disappeared. What was captured until then has been handed over.
     pub fn capture(mut self, outlet: &mut dyn Outlet) -> Result<(), DeviceError> {
         let started = now();
-        let mut packer = Packer::new(outlet, self.run.clone(), Order::ByTime);
+        let mut packer = Packer::new(outlet, self.run.clone(), Pace::Live);
         let lane = packer.open(Arc::clone(&self.interface));
         let ended = self.fill(&mut packer, lane);
         self.read_statistics(&mut packer, lane);
@@ -102,27 +102,30 @@ impl Device {
 
     fn fill(&mut self, packer: &mut Packer<'_>, lane: Lane) -> Result<(), DeviceError> {
         let mut every = Intervals::new(now());
-        let mut drain_until = None;
+        let mut drain_until: Option<Instant> = None;
         let mut gone = None;
         loop {
             let before = now();
             // What the kernel still holds when it is time to end, it hands over within its flush delay.
             if drain_until.is_none() && self.run.is_over() {
                 self.handle.refuse();
-                drain_until = Some(before + FLUSH_DELAY + FLUSH_SLACK);
+                drain_until = Some(Instant::now() + FLUSH_DELAY + FLUSH_SLACK);
             }
             if drain_until.is_none() {
                 self.own_traffic.apply(&mut self.handle)?;
             }
             // The batch's age counts from the packet's own time: it has waited in the kernel's ring already.
             let read = self.handle.dispatch(DISPATCH, |record| {
-                packer.push(lane, &record, record.time);
+                packer.push(lane, &record);
             });
             let read = read.unwrap_or_else(|error| {
                 gone.get_or_insert(error);
                 0
             });
-            if drain_until.is_some_and(|until| before >= until || self.run.quota.is_used_up()) {
+            let drained = read < DISPATCH;
+            if drain_until.is_some_and(|until| drained && Instant::now() >= until)
+                || self.run.quota.is_used_up()
+            {
                 return gone.map_or(Ok(()), Err);
             }
             if every.statistics.is_due(before) {
@@ -131,14 +134,15 @@ impl Device {
             if self.handle.is_cooked() && every.names.is_due(before) {
                 self.refresh_names(packer, lane);
             }
-            // All packets up to here have been read, but for those in a block that the kernel has not closed yet.
-            packer.tick(before, before - (FLUSH_DELAY + FLUSH_SLACK));
+            // All packets up to here have been read, but for those in a block that the kernel has not closed yet; unless
+            // there are more than were read at once.
+            packer.tick(before, drained.then(|| before - (FLUSH_DELAY + FLUSH_SLACK)));
             if gone.is_some() {
                 // The ring outlives its device: what was captured last is still to come.
-                drain_until = drain_until.or(Some(before + FLUSH_DELAY + FLUSH_SLACK));
+                drain_until = drain_until.or(Some(Instant::now() + FLUSH_DELAY + FLUSH_SLACK));
                 thread::sleep(FLUSH_SLACK);
             } else if read == 0 {
-                gone = self.handle.wait(packer.next_tick().since(now())).err();
+                gone = self.handle.wait(packer.patience(now())).err();
             }
         }
     }
@@ -181,7 +185,8 @@ struct Interval {
 impl Interval {
     /// Whether its time has come; then it begins anew.
     fn is_due(&mut self, now: Timestamp) -> bool {
-        let due = now >= self.next;
+        // A time further ahead than the interval is long was reckoned by a clock that has been set back since.
+        let due = now >= self.next || self.next > now + self.length;
         if due {
             self.next = now + self.length;
         }

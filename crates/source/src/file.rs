@@ -15,6 +15,7 @@ use packet::{LinkType, Origin};
 pub use error::FileError;
 
 use crate::outlet::{Outlet, Run};
+use crate::packer::Pace;
 use input::Input;
 
 /// A capture file that is open, and known to be one.
@@ -61,12 +62,12 @@ impl File {
         }
     }
 
-    /// Whether the packets come as they are captured, through a pipe.
+    /// How the packets come: off the disk, or through a pipe.
     #[must_use]
-    pub fn is_live(&self) -> bool {
+    pub fn pace(&self) -> Pace {
         match &self.content {
-            Content::Pcap(reader) => reader.is_live(),
-            Content::PcapNg(reader) => reader.is_live(),
+            Content::Pcap(reader) => reader.pace(),
+            Content::PcapNg(reader) => reader.pace(),
         }
     }
 

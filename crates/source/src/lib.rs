@@ -11,6 +11,6 @@ pub mod tzsp;
 pub use device::{Device, DeviceError, OwnTraffic};
 pub use file::{File, FileError};
 pub use outlet::{Outlet, Quota, Run};
-pub use packer::{Lane, Packer};
+pub use packer::{Lane, Pace, Packer};
 pub use pull::{Pull, PullError};
 pub use sieve::{FilterError, Mesh, Sieve};

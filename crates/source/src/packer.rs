@@ -6,22 +6,55 @@ use std::time::Duration;
 use batch::{Builder, Closing, Interface, Order, Template};
 use packet::{Record, Timestamp};
 
-use crate::outlet::{HEARTBEAT, Outlet, Run};
+use crate::outlet::{HEARTBEAT, Outlet, Run, now};
 
 /// By how much packets of a device may be out of order: each processor that receives takes the time, and puts its packets
 /// into the kernel's ring, a little later. Packets are held back for so long, so that those behind them can overtake.
 const DISORDER: Duration = Duration::from_micros(500);
 
+/// Longer than any batch waits (`BATCH_DELAY` is 10 s at most).
+const FURTHEST: Duration = Duration::from_secs(11);
+
 /// One origin among those that a source feeds: a number that [`Packer::open`] gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lane(usize);
+
+/// How packets come to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As this machine captures them, with the times of its own clock.
+    Live,
+    /// As another program hands them over, with the times of who knows which clock.
+    Piped,
+    /// As fast as they are read: they do not grow old.
+    Stored,
+}
+
+impl Pace {
+    /// A file, and a pipe, keep their own order; several processors that capture have none.
+    const fn order(self) -> Order {
+        match self {
+            Self::Live => Order::ByTime,
+            Self::Piped | Self::Stored => Order::AsTheyCame,
+        }
+    }
+
+    /// When a packet began to wait, by this machine's clock. A live one has waited in the kernel already.
+    fn born(self, record: &Record<'_>) -> Timestamp {
+        match self {
+            Self::Live => record.time,
+            Self::Piped => now(),
+            Self::Stored => Timestamp::MAX,
+        }
+    }
+}
 
 /// Packs packets into batches, one at a time for each origin, and hands them over when they are full or old. An origin
 /// with nothing to say gets a heartbeat.
 pub struct Packer<'a> {
     outlet: &'a mut dyn Outlet,
     run: Run,
-    order: Order,
+    pace: Pace,
     lanes: Vec<State>,
 }
 
@@ -63,17 +96,51 @@ impl State {
             outlet.send(batch);
         }
     }
+
+    /// Hands over a batch that is full.
+    fn hand_over_full(&mut self, outlet: &mut dyn Outlet, pace: Pace) {
+        match pace.order() {
+            Order::AsTheyCame => self.hand_over(outlet, self.latest),
+            Order::ByTime => {
+                let horizon = self.latest - DISORDER;
+                self.hand_over_until(outlet, horizon, horizon);
+            }
+        }
+    }
+
+    /// Hands over what is old enough, or a sign of life.
+    fn tick(&mut self, outlet: &mut dyn Outlet, pace: Pace, now: Timestamp, promise: Option<Timestamp>) {
+        let due = self.builder.due().unwrap_or(self.heartbeat);
+        // What lies further ahead than anything is ever put off was reckoned by a clock that has been set back since.
+        if now < due && due < now + FURTHEST {
+            return;
+        }
+        match (pace.order(), promise) {
+            (Order::AsTheyCame, _) => self.hand_over(outlet, promise.unwrap_or_default().max(self.latest)),
+            (Order::ByTime, Some(promise)) => {
+                let horizon = now - DISORDER;
+                let promise = promise.max(self.latest.min(horizon) - DISORDER);
+                self.hand_over_until(outlet, horizon, promise);
+            }
+            (Order::ByTime, None) => {
+                let horizon = self.latest - DISORDER;
+                self.hand_over_until(outlet, horizon, horizon);
+            }
+        }
+        self.heartbeat = now + HEARTBEAT;
+    }
 }
 
 impl<'a> Packer<'a> {
     /// Hands over to `outlet`.
-    pub fn new(outlet: &'a mut dyn Outlet, run: Run, order: Order) -> Self {
-        Self { outlet, run, order, lanes: Vec::new() }
+    pub fn new(outlet: &'a mut dyn Outlet, run: Run, pace: Pace) -> Self {
+        Self { outlet, run, pace, lanes: Vec::new() }
     }
 
     /// A further origin. Its first heartbeat is due at once, so that the collector hears of it before it has packets.
     pub fn open(&mut self, interface: Arc<Interface>) -> Lane {
-        let builder = Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.order);
+        let builder =
+            Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.pace.order());
         self.lanes.push(State {
             builder,
             captured: 0,
@@ -91,24 +158,17 @@ impl<'a> Packer<'a> {
         self.lanes.len()
     }
 
-    /// Takes a packet in; false where no more packets are wanted. `born` is when the packet began to wait, by this
-    /// machine's clock: from there the age of its batch counts.
+    /// Takes a packet in; false where no more packets are wanted.
     #[inline]
-    pub fn push(&mut self, lane: Lane, record: &Record<'_>, born: Timestamp) -> bool {
+    pub fn push(&mut self, lane: Lane, record: &Record<'_>) -> bool {
         let Some(state) = self.lanes.get_mut(lane.0) else { return false };
         if !self.run.take() {
             return false;
         }
         if state.builder.is_full_for(record.bytes.len()) {
-            match self.order {
-                Order::AsTheyCame => state.hand_over(self.outlet, state.latest),
-                Order::ByTime => {
-                    let horizon = state.latest - DISORDER;
-                    state.hand_over_until(self.outlet, horizon, horizon);
-                }
-            }
+            state.hand_over_full(self.outlet, self.pace);
         }
-        state.builder.push(record, || born);
+        state.builder.push(record, || self.pace.born(record));
         state.captured += 1;
         state.latest = state.latest.max(record.time);
         true
@@ -135,26 +195,22 @@ impl<'a> Packer<'a> {
                 state.hand_over(self.outlet, state.latest - DISORDER);
             }
             state.builder =
-                Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.order);
+                Builder::new(Template::new(interface, self.run.epoch), self.run.limits, self.pace.order());
         }
     }
 
-    /// Hands over what is old enough, and signs of life. No packet older than `watermark` comes any more.
-    pub fn tick(&mut self, now: Timestamp, watermark: Timestamp) {
+    /// Hands over what is old enough, and signs of life. No packet older than `promise` comes any more, of any origin;
+    /// `None` where nothing of the kind is known, for more has come than could be read yet.
+    pub fn tick(&mut self, now: Timestamp, promise: Option<Timestamp>) {
         for state in &mut self.lanes {
-            let due = state.builder.due().map_or(now >= state.heartbeat, |due| now >= due);
-            if !due {
-                continue;
-            }
-            match self.order {
-                Order::AsTheyCame => state.hand_over(self.outlet, watermark.max(state.latest)),
-                Order::ByTime => {
-                    let horizon = now - DISORDER;
-                    let promise = watermark.max(state.latest.min(horizon) - DISORDER);
-                    state.hand_over_until(self.outlet, horizon, promise);
-                }
-            }
-            state.heartbeat = now + HEARTBEAT;
+            state.tick(self.outlet, self.pace, now, promise);
+        }
+    }
+
+    /// The same for one origin, of which alone the promise is made.
+    pub fn tick_lane(&mut self, lane: Lane, now: Timestamp, promise: Option<Timestamp>) {
+        if let Some(state) = self.lanes.get_mut(lane.0) {
+            state.tick(self.outlet, self.pace, now, promise);
         }
     }
 
@@ -165,11 +221,12 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// When [`Packer::tick`] has something to do next.
+    /// How long it is until [`Packer::tick`] has something to do: never longer than a heartbeat.
     #[must_use]
-    pub fn next_tick(&self) -> Timestamp {
-        let next = |state: &State| state.builder.due().unwrap_or(state.heartbeat);
-        self.lanes.iter().map(next).min().unwrap_or(Timestamp::MAX)
+    pub fn patience(&self, now: Timestamp) -> Duration {
+        let due = |state: &State| state.builder.due().unwrap_or(state.heartbeat);
+        let next = self.lanes.iter().map(due).min().unwrap_or(Timestamp::MAX);
+        next.since(now).min(HEARTBEAT)
     }
 
     /// Ends every origin: the last batches say so.

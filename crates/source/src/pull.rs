@@ -144,7 +144,8 @@ impl Pull {
             Ok(None) => {}
             done => return done,
         }
-        let millis = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+        // Rounded up: a deadline in less than a millisecond is no reason to spin.
+        let millis = i64::try_from(patience.as_micros().div_ceil(1000)).unwrap_or(i64::MAX);
         match self.socket.poll(zmq::POLLIN, millis) {
             Ok(0) | Err(zmq::Error::EINTR) => Ok(None),
             Ok(_) => self.try_receive(),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use batch::{Batch, Interface, Order};
+use batch::{Batch, Interface};
 use packet::{LinkType, Record, Records, Timestamp};
 use pcap::{BpfProgram, Capture, Linktype};
 
 use crate::outlet::{Outlet, Run, now};
-use crate::packer::{Lane, Packer};
+use crate::packer::{Lane, Pace, Packer};
 
 /// A filter that does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +61,7 @@ pub struct Sieve<'a> {
     mesh: Mesh,
     packer: Packer<'a>,
     known: Vec<Known>,
-    /// Whether the packets come as they are captured. Those of a file do not grow old.
-    live: bool,
+    pace: Pace,
     watermark: Timestamp,
 }
 
@@ -78,10 +77,9 @@ struct Known {
 
 impl<'a> Sieve<'a> {
     /// In front of `outlet`. The source before it is given [`Run::uncounted`].
-    pub fn new(mesh: Mesh, outlet: &'a mut dyn Outlet, run: Run, live: bool) -> Self {
-        let order = if live { Order::ByTime } else { Order::AsTheyCame };
-        let packer = Packer::new(outlet, run, order);
-        Self { mesh, packer, known: Vec::new(), live, watermark: Timestamp::ZERO }
+    pub fn new(mesh: Mesh, outlet: &'a mut dyn Outlet, run: Run, pace: Pace) -> Self {
+        let packer = Packer::new(outlet, run, pace);
+        Self { mesh, packer, known: Vec::new(), pace, watermark: Timestamp::ZERO }
     }
 
     /// The place of an interface among those that are known.
@@ -123,13 +121,13 @@ impl Outlet for Sieve<'_> {
             for record in Records::new(batch.payload()) {
                 if known.program.as_ref().is_none_or(|program| program.filter(record.bytes)) {
                     let kept = record.bytes.get(..self.mesh.snaplen as usize).unwrap_or(record.bytes);
-                    let born = if self.live { record.time } else { Timestamp::MAX };
-                    self.packer.push(known.lane, &Record { bytes: kept, ..record }, born);
+                    self.packer.push(known.lane, &Record { bytes: kept, ..record });
                 }
             }
         }
-        if self.live {
-            self.packer.tick(now(), header.watermark);
+        // The promise is this origin's; what others have to come, their own batches say.
+        if self.pace != Pace::Stored {
+            self.packer.tick_lane(known.lane, now(), Some(header.watermark));
         }
     }
 

@@ -20,7 +20,7 @@ use packet::{LinkType, Record, Timestamp};
 
 pub use listen::Listen;
 pub use report::{Port, Ports, Report};
-pub use sockets::{Sockets, TzspError};
+pub use sockets::{Drained, Sockets, TzspError};
 pub use unwrap::Unwrap;
 pub use wire::Wire;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use batch::{Batch, Limits};
 use packet::{LinkType, Records, Timestamp};
 use proptest::prelude::*;
-use source::{File, FileError, Mesh, Outlet, Quota, Run, Sieve};
+use source::{File, FileError, Mesh, Outlet, Pace, Quota, Run, Sieve};
 
 /// Time, original length, bytes.
 type Packet = (u64, u32, Vec<u8>);
@@ -302,7 +302,7 @@ fn a_sieve_filters_cuts_and_counts() {
     let run = run(Some(3));
     let mesh = Mesh { filter: Some("arp".to_owned()), snaplen: 20 };
     let mut collected = Collected::default();
-    let mut sieve = Sieve::new(mesh.clone(), &mut collected, run.clone(), false);
+    let mut sieve = Sieve::new(mesh.clone(), &mut collected, run.clone(), Pace::Stored);
     made.open(run.uncounted()).unwrap().capture(&mut sieve).unwrap();
     sieve.end();
     let expected: Vec<_> = [0, 2, 4].map(|nanos| (nanos, 99, ethernet(0x0806, 20))).into();

@@ -42,7 +42,7 @@ const LAST_INTAKE: Duration = Duration::from_millis(200);
 /// How often the log speaks of losses at most.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// A poll of the merge that takes longer than this has waited for the reader of the output.
+/// Writing that takes longer than this has waited for the reader of the output.
 const STALL: Duration = Duration::from_millis(20);
 
 /// What ends a collector before its time.
@@ -120,7 +120,9 @@ impl Collector {
                 continue;
             }
             // Nothing comes just now: what has been gathered is not to wait for what comes next.
+            let began = Instant::now();
             self.output.writer.flush()?;
+            self.clock.stood_still(began);
             if self.exit_on_end && self.merge.packets() == 0 && self.all_ended() {
                 info!("every source has ended");
                 return Ok(());
@@ -159,8 +161,8 @@ impl Collector {
             }
         };
         let header = *batch.header();
-        let origin = match self.interfaces.read(&batch) {
-            Ok(interface) => interface.origin.clone(),
+        let (origin, new) = match self.interfaces.read(&batch) {
+            Ok((interface, new)) => (interface.origin.clone(), new),
             Err(error) => {
                 self.shared.foreign.count(&error, "a capture");
                 return Ok(());
@@ -177,8 +179,12 @@ impl Collector {
             return Ok(());
         }
         let observers = &self.shared.observers;
-        let known =
-            self.interfaces.known(heard.source, &origin, &batch, observers, &mut self.output.writer)?;
+        let writer = &mut self.output.writer;
+        let known = self.interfaces.known(heard.source, &origin, &batch, new, observers, writer);
+        let known = known.inspect_err(|_| {
+            // It has arrived, and goes nowhere.
+            self.shared.ledger().skipped(heard.source, Skip::Closed, header.packets.into());
+        })?;
         observers.observe(&observe::observers::Batch {
             origin: known.origin,
             link_type: header.link_type,
@@ -218,11 +224,7 @@ impl Collector {
         let output = &mut self.output;
         let began = Instant::now();
         self.merge.poll(self.clock.now(), &mut |run| output.write(&run));
-        // While the reader was slow, nothing could be received: for the merge, that time has not passed.
-        let took = began.elapsed();
-        if took > STALL {
-            self.clock.stalled += took;
-        }
+        self.clock.stood_still(began);
         self.account();
         self.output.failed.take().map_or(Ok(()), |error| Err(error.into()))
     }
@@ -334,6 +336,15 @@ struct Clock {
 }
 
 impl Clock {
+    /// Something has been written since `began`. While the reader was slow, nothing could be received: for the merge, that
+    /// time has not passed.
+    fn stood_still(&mut self, began: Instant) {
+        let took = began.elapsed();
+        if took > STALL {
+            self.stalled += took;
+        }
+    }
+
     fn now(&self) -> Mono {
         let running = self.started.elapsed().saturating_sub(self.stalled);
         Mono::from_nanos(u64::try_from(running.as_nanos()).unwrap_or(u64::MAX))

@@ -10,8 +10,8 @@ use sink::{InterfaceId, StreamError, Writer};
 use source::pull::Message;
 use tracing::warn;
 
-/// Descriptions that are kept beside their bytes. A capture on `any` makes a new one whenever an interface comes or goes.
-const MAX_READ: usize = 8192;
+/// Bytes of descriptions that are kept. A capture on `any` makes a new one whenever an interface comes or goes.
+const MAX_READ: usize = 16 << 20;
 
 /// The most interfaces in the output. The names come from the network; readers hold every interface in memory.
 const MAX_DESCRIBED: usize = 16_384;
@@ -21,6 +21,8 @@ const MAX_DESCRIBED: usize = 16_384;
 pub(super) struct Interfaces {
     /// By the bytes of the fields that stand in every batch of a source.
     read: HashMap<Box<[u8]>, Interface>,
+    /// Bytes of the keys of `read`.
+    read_bytes: usize,
     described: HashMap<(SourceId, LinkType), Known>,
     warned: bool,
 }
@@ -36,19 +38,23 @@ pub(super) struct Known {
 
 impl Interfaces {
     /// Who sent a batch.
-    pub(super) fn read(&mut self, batch: &Received<Message>) -> Result<&Interface, DecodeError> {
+    /// True where that was not known in these words before.
+    pub(super) fn read(&mut self, batch: &Received<Message>) -> Result<(&Interface, bool), DecodeError> {
         let header = batch.header();
         let fields = batch.fields();
         let matches =
             |known: &Interface| known.link_type == header.link_type && known.snaplen == header.snaplen;
-        if !self.read.get(fields).is_some_and(matches) {
+        let new = !self.read.get(fields).is_some_and(matches);
+        if new {
             let interface = Interface::decode(fields, header.link_type, header.snaplen)?;
-            if self.read.len() >= MAX_READ {
+            if self.read_bytes + fields.len() > MAX_READ {
                 self.read.clear();
+                self.read_bytes = 0;
             }
+            self.read_bytes += fields.len();
             self.read.insert(fields.into(), interface);
         }
-        self.read.get(fields).ok_or(DecodeError::Magic)
+        self.read.get(fields).map(|interface| (interface, new)).ok_or(DecodeError::Magic)
     }
 
     /// What is known of the interface that a batch came from; described first where it is new. `origin` is the one in whose
@@ -58,11 +64,16 @@ impl Interfaces {
         source: SourceId,
         origin: &Origin,
         batch: &Received<Message>,
+        new: bool,
         observers: &Observers,
         writer: &mut Writer,
     ) -> Result<Known, StreamError> {
         let link_type = batch.header().link_type;
         if let Some(known) = self.described.get(&(source, link_type)) {
+            if new && let Some(read) = self.read.get(batch.fields()) {
+                // Interfaces behind a cooked device have come or gone.
+                observers.origin(origin, &read.names);
+            }
             return Ok(*known);
         }
         let Some(read) = self.read.get(batch.fields()) else {

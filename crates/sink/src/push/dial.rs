@@ -110,7 +110,7 @@ impl Search {
         let mut looked_up: Option<Instant> = None;
         let mut addresses = Vec::new();
         let mut silent = true;
-        while !self.shared.queue.is_done(0) && !self.shared.queue.is_abandoned() {
+        while !self.shared.queue.is_done(|| 0) && !self.shared.queue.is_abandoned() {
             if self.shared.link.is_up() {
                 (down_since, looked_up, silent) = (None, None, true);
                 thread::sleep(RETRY);

@@ -23,6 +23,8 @@ pub(super) struct Pool {
     pub(super) sent_batches: AtomicU64,
     pub(super) sent_packets: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
+    /// Packets that were given to ZeroMQ, and that it had no time to send at the end.
+    pub(super) lost_packets: AtomicU64,
 }
 
 impl Pool {
@@ -36,6 +38,7 @@ impl Pool {
             sent_batches: AtomicU64::new(0),
             sent_packets: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            lost_packets: AtomicU64::new(0),
         }
     }
 

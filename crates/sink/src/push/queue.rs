@@ -138,9 +138,19 @@ impl Queue {
     }
 
     /// Whether the queue was closed, and nothing of it is left, nor in flight.
-    pub(super) fn is_done(&self, in_flight: usize) -> bool {
+    pub(super) fn is_done(&self, in_flight: impl Fn() -> usize) -> bool {
         let state = self.lock();
-        state.closed && state.batches.is_empty() && !state.one_out && in_flight == 0
+        // Asked last: what has been taken out is in flight before it counts as sent.
+        state.closed && state.batches.is_empty() && !state.one_out && in_flight() == 0
+    }
+
+    /// Sheds everything: nothing is sent any more. Returns how many packets that were.
+    pub(super) fn shed_all(&self) -> u64 {
+        let mut state = self.lock();
+        let packets = std::mem::take(&mut state.packets);
+        (state.bytes, state.dropped_packets) = (0, state.dropped_packets + packets);
+        state.batches.clear();
+        packets
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -160,14 +170,13 @@ impl Queue {
 impl State {
     fn push(&mut self, batch: Batch) {
         // A heartbeat that still waits says less than the one that comes now.
-        if batch.is_heartbeat()
-            && let Some(last) = self.batches.back_mut()
-            && last.is_heartbeat()
-            && last.interface().origin == batch.interface().origin
-        {
-            self.bytes = self.bytes - last.memory() + batch.memory();
-            *last = batch;
-            return;
+        if batch.is_heartbeat() {
+            let mut newest = self.batches.iter_mut().rev().take_while(|waiting| waiting.is_heartbeat());
+            if let Some(before) = newest.find(|w| w.interface().origin == batch.interface().origin) {
+                self.bytes = self.bytes - before.memory() + batch.memory();
+                *before = batch;
+                return;
+            }
         }
         self.bytes += batch.memory();
         self.packets += u64::from(batch.header().packets);
@@ -250,10 +259,12 @@ mod tests {
     #[test]
     fn heartbeats_do_not_pile_up() {
         let queue = Queue::new(1 << 20, WhenFull::Shed);
-        for device in ["a", "a", "a", "b", "a"] {
+        for device in ["a", "a", "b", "a", "b"] {
             queue.push(batch(device, 0, false), 0);
         }
-        assert_eq!((0..9).filter_map(|_| pop(&queue)).count(), 3);
+        queue.push(batch("a", 1, false), 0);
+        queue.push(batch("a", 0, false), 0);
+        assert_eq!((0..9).filter_map(|_| pop(&queue)).count(), 4);
     }
 
     #[test]
@@ -290,12 +301,12 @@ mod tests {
         let queue = Queue::new(1 << 20, WhenFull::Shed);
         queue.push(batch("a", 1, false), 0);
         queue.close();
-        assert!(!queue.is_done(0));
+        assert!(!queue.is_done(|| 0));
         assert!(pop(&queue).is_some());
-        assert!(!queue.is_done(0));
+        assert!(!queue.is_done(|| 0));
         queue.sent();
-        assert!(!queue.is_done(1));
-        assert!(queue.is_done(0));
+        assert!(!queue.is_done(|| 1));
+        assert!(queue.is_done(|| 0));
         assert!(matches!(queue.pop(Duration::from_secs(9)), Popped::Closed));
     }
 }

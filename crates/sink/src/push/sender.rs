@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -124,6 +125,8 @@ impl Sender {
                 return;
             }
             if self.shared.queue.is_abandoned() {
+                // It is dropped here, and counts among those in flight no more.
+                self.shared.pool.lost_packets.fetch_add(packets, Ordering::Relaxed);
                 return;
             }
             let _ = self.socket.poll(zmq::POLLOUT, PATIENCE.as_millis() as i64);
@@ -135,6 +138,8 @@ impl Sender {
     fn drain(&self) {
         while self.shared.pool.in_flight_batches() > 0 {
             if self.shared.queue.is_abandoned() {
+                let left = self.shared.pool.in_flight_packets();
+                self.shared.pool.lost_packets.fetch_add(left, Ordering::Relaxed);
                 let _ = self.socket.set_linger(0);
                 return;
             }

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::FileError;
 use crate::outlet::Run;
+use crate::packer::Pace;
 
 /// How often a pipe on which nothing comes is left, to see whether it is time to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -74,6 +75,11 @@ impl Input {
     /// Whether what is read was written just now.
     pub(super) fn is_live(&self) -> bool {
         self.waits
+    }
+
+    /// How the packets come.
+    pub(super) fn pace(&self) -> Pace {
+        if self.waits { Pace::Piped } else { Pace::Stored }
     }
 
     pub(super) fn not_a_capture(&self, why: &'static str) -> FileError {

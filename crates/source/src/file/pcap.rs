@@ -16,6 +16,7 @@ use packet::{LinkType, Timestamp};
 use super::input::{Filled, Input};
 use super::{FileError, origin};
 use crate::outlet::{HEARTBEAT, Outlet, Run, now};
+use crate::packer::Pace;
 
 /// Bytes in front of the first record.
 const FILE_HEADER_LEN: usize = 24;
@@ -95,8 +96,8 @@ impl Reader {
         self.link_type
     }
 
-    pub(super) fn is_live(&self) -> bool {
-        self.input.is_live()
+    pub(super) fn pace(&self) -> Pace {
+        self.input.pace()
     }
 
     pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {

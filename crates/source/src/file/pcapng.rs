@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::{Interface, Order};
+use batch::Interface;
 use packet::record::MAX_CAPTURED;
 use packet::{LinkType, Record, Timestamp};
 
 use super::input::{Filled, Input};
 use super::{FileError, origin};
 use crate::outlet::{Outlet, Run, now};
-use crate::packer::{Lane, Packer};
+use crate::packer::{Lane, Pace, Packer};
 use block::{Block, ByteOrder, Description, Packet};
 
 pub(super) use block::SECTION_HEADER as MAGIC;
@@ -89,12 +89,12 @@ impl Reader {
         }
     }
 
-    pub(super) fn is_live(&self) -> bool {
-        self.input.is_live()
+    pub(super) fn pace(&self) -> Pace {
+        self.input.pace()
     }
 
     pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {
-        let mut packer = Packer::new(outlet, run.clone(), Order::AsTheyCame);
+        let mut packer = Packer::new(outlet, run.clone(), self.input.pace());
         let mut knowledge =
             Knowledge { interfaces: Vec::new(), lanes: HashMap::new(), latest: Timestamp::ZERO, last: None };
         let ended = self.read(&mut packer, run, &mut knowledge);
@@ -111,12 +111,12 @@ impl Reader {
         while !run.is_over() {
             self.parse(packer, run, knowledge)?;
             if self.input.is_live() {
-                packer.tick(now(), knowledge.latest);
+                packer.tick(now(), Some(knowledge.latest));
             }
             self.buf.drain(..self.unread);
             self.unread = 0;
             self.buf.reserve(CHUNK);
-            let patience = packer.next_tick().since(now());
+            let patience = packer.patience(now());
             match self.input.fill(&mut self.buf, patience) {
                 Ok(Filled::Bytes(_) | Filled::NothingYet) => {}
                 Ok(Filled::End) if self.buf.is_empty() => return Ok(()),
@@ -158,14 +158,11 @@ impl Reader {
                     }
                     knowledge.meet(description, &self.input.name(), packer, run);
                 }
-                Block::Packet(packet) => {
-                    let live = self.input.is_live();
-                    match knowledge.take(&packet, packer, live, run.in_order) {
-                        Ok(true) => self.packets += 1,
-                        Ok(false) => return Ok(()),
-                        Err(why) => return Err(self.damaged(&why)),
-                    }
-                }
+                Block::Packet(packet) => match knowledge.take(&packet, packer, run.in_order) {
+                    Ok(true) => self.packets += 1,
+                    Ok(false) => return Ok(()),
+                    Err(why) => return Err(self.damaged(&why)),
+                },
                 Block::Other => {}
             }
             self.unread += taken;
@@ -180,12 +177,16 @@ impl Reader {
 impl Knowledge {
     /// Takes note of a further interface of this section.
     fn meet(&mut self, description: Description, file: &str, packer: &mut Packer<'_>, run: &Run) {
-        let name = description.name.unwrap_or_else(|| file.to_owned());
+        let mut name = description.name.unwrap_or_else(|| file.to_owned());
         let snaplen = match description.snaplen {
             0 => MAX_CAPTURED as u32,
             snaplen => snaplen.min(MAX_CAPTURED as u32),
         };
         let link_type = LinkType(description.link_type.into());
+        // An origin has one order and one account: another link type makes another one.
+        if self.lanes.keys().any(|(known, of_type)| *known == name && *of_type != link_type) {
+            name = format!("{name} {link_type}");
+        }
         let lane = *self.lanes.entry((name.clone(), link_type)).or_insert_with(|| {
             packer.open(Arc::new(Interface {
                 description: description.words.into(),
@@ -199,13 +200,7 @@ impl Knowledge {
     }
 
     /// Takes a packet in; false where no more are wanted. The error says what makes no sense about it.
-    fn take(
-        &mut self,
-        packet: &Packet<'_>,
-        packer: &mut Packer<'_>,
-        live: bool,
-        in_order: bool,
-    ) -> Result<bool, String> {
+    fn take(&mut self, packet: &Packet<'_>, packer: &mut Packer<'_>, in_order: bool) -> Result<bool, String> {
         let Some(interface) = self.interfaces.get(packet.interface as usize).copied() else {
             return Err(format!("a packet is of interface {}, which is not described", packet.interface));
         };
@@ -228,8 +223,7 @@ impl Knowledge {
             packer.flush(self.latest);
         }
         self.last = Some(interface.lane);
-        let born = if live { now() } else { Timestamp::MAX };
-        Ok(packer.push(interface.lane, &Record { time, original: packet.original, bytes }, born))
+        Ok(packer.push(interface.lane, &Record { time, original: packet.original, bytes }))
     }
 }
 

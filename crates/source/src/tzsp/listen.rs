@@ -1,19 +1,26 @@
 //! A source that receives TZSP on sockets.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use batch::{Interface, Order};
+use batch::Interface;
 use packet::record::MAX_CAPTURED;
 use packet::{LinkType, Origin};
 
 use super::routers::Routers;
-use super::{Report, Sockets, TzspError, kernel};
-use crate::outlet::{HEARTBEAT, Outlet, Run, now};
+use super::{Drained, Report, Sockets, TzspError, kernel};
+use crate::outlet::{Outlet, Run, now};
+use crate::packer::Pace;
 
 /// What the device of a port is called that is no router: its origin carries what the socket dropped, for the kernel does
 /// not say whose those datagrams were.
 const PORT: &str = "tzsp";
+
+/// How long a capture that was told to stop goes on taking datagrams that have arrived already.
+const LAST_INTAKE: Duration = Duration::from_secs(1);
+
+/// How long it may take from a datagram's time stamp until it can be read.
+const STAMPED_BEFORE: Duration = Duration::from_millis(5);
 
 /// How often the kernel is asked what it could not put together.
 const KERNEL_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,7 +64,7 @@ impl Listen {
         let started = now();
         let failures_before = kernel::reassembly_failures();
         let mut failures_due = started;
-        let mut routers = Routers::new(outlet, self.run.clone(), Order::ByTime);
+        let mut routers = Routers::new(outlet, self.run.clone(), Pace::Live);
         let mut ports = Vec::new();
         for port in self.sockets.ports() {
             let origin =
@@ -68,16 +75,21 @@ impl Listen {
         let ended = loop {
             if self.run.is_over() {
                 // What has arrived by now still counts.
-                break self
-                    .sockets
-                    .poll(Duration::ZERO, &mut |datagram| routers.push(&datagram, datagram.time));
+                let until = Instant::now() + LAST_INTAKE;
+                break loop {
+                    match self.sockets.poll(Duration::ZERO, &mut |datagram| routers.push(&datagram)) {
+                        Ok(Drained::No) if Instant::now() < until => {}
+                        Ok(_) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                };
             }
             let before = now();
-            let patience = routers.packer.next_tick().since(before).min(HEARTBEAT);
-            let polled = self.sockets.poll(patience, &mut |datagram| routers.push(&datagram, datagram.time));
-            if polled.is_err() {
-                break polled;
-            }
+            let patience = routers.packer.patience(before);
+            let drained = match self.sockets.poll(patience, &mut |datagram| routers.push(&datagram)) {
+                Ok(drained) => drained,
+                Err(error) => break Err(error),
+            };
             for (lane, (_, dropped)) in ports.iter().zip(self.sockets.dropped()) {
                 routers.packer.set_dropped(*lane, dropped, 0);
             }
@@ -87,9 +99,14 @@ impl Listen {
                 let failures = kernel::reassembly_failures().saturating_sub(failures_before);
                 self.report.update(|report| report.reassembly_failures = failures);
             }
-            // Each datagram that came before the sockets were asked has been taken from them.
-            routers.packer.tick(now(), before);
+            // Each datagram that could be read before the sockets were asked has been taken from them, unless there were too
+            // many at once. The kernel takes the time a little earlier.
+            let promise = (drained == Drained::Yes).then(|| before - STAMPED_BEFORE);
+            routers.packer.tick(now(), promise);
         };
+        for (lane, (_, dropped)) in ports.iter().zip(self.sockets.dropped()) {
+            routers.packer.set_dropped(*lane, dropped, 0);
+        }
         self.update_report(routers.overflow);
         routers.packer.end(started);
         ended

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use batch::{Interface, Order};
+use batch::Interface;
 use packet::record::MAX_CAPTURED;
 use packet::tzsp::Direction;
-use packet::{LinkType, Origin, Timestamp};
+use packet::{LinkType, Origin, Record};
 
 use super::Datagram;
 use crate::outlet::{Outlet, Run};
-use crate::packer::{Lane, Packer};
+use crate::packer::{Lane, Pace, Packer};
 
 /// The most routers that are told apart, by address, port and link type. Whoever finds the port can send from any address.
 const MAX_ROUTERS: usize = 4096;
@@ -32,14 +32,14 @@ pub(super) struct Routers<'a> {
 }
 
 impl<'a> Routers<'a> {
-    pub(super) fn new(outlet: &'a mut dyn Outlet, run: Run, order: Order) -> Self {
-        let packer = Packer::new(outlet, run.clone(), order);
+    pub(super) fn new(outlet: &'a mut dyn Outlet, run: Run, pace: Pace) -> Self {
+        let packer = Packer::new(outlet, run.clone(), pace);
         Self { packer, run, lanes: HashMap::new(), overflow: 0 }
     }
 
-    /// Takes a packet in. `born` is when it began to wait.
+    /// Takes a packet in.
     #[inline]
-    pub(super) fn push(&mut self, datagram: &Datagram<'_>, born: Timestamp) {
+    pub(super) fn push(&mut self, datagram: &Datagram<'_>) {
         let key = (datagram.listen_port, datagram.sender, datagram.direction, datagram.link_type);
         let lane = match self.lanes.get(&key) {
             Some(lane) => *lane,
@@ -51,7 +51,7 @@ impl<'a> Routers<'a> {
         };
         let record = datagram.record();
         let bytes = record.bytes.get(..MAX_CAPTURED).unwrap_or(record.bytes);
-        self.packer.push(lane, &packet::Record { bytes, ..record }, born);
+        self.packer.push(lane, &Record { bytes, ..record });
     }
 
     fn open(&mut self, key: Key) -> Lane {
@@ -59,8 +59,11 @@ impl<'a> Routers<'a> {
         let sender = sender.to_canonical();
         let (device, listen_port) = match direction {
             Direction::Received => (sender.to_string(), Some(port)),
-            Direction::Transmit => (format!("{sender} transmit"), None),
+            Direction::Transmit => (format!("{sender} transmit {port}"), None),
         };
+        // An origin has one order and one account: another link type makes another one.
+        let also = |known: &Key| (known.0, known.1, known.2) == (key.0, key.1, key.2);
+        let device = if self.lanes.keys().any(also) { format!("{device} {link_type}") } else { device };
         let origin = Origin { source: Arc::clone(&self.run.source), device: device.into(), listen_port };
         tracing::info!(router = %origin.device, port, %link_type, "a router sends TZSP");
         let lane = self.packer.open(Arc::new(Interface {

@@ -32,6 +32,15 @@ pub struct Sockets {
     busy: bool,
 }
 
+/// Whether everything that had come was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything.
+    Yes,
+    /// There may be more.
+    No,
+}
+
 /// A port.
 struct Listener {
     socket: Socket,
@@ -97,20 +106,25 @@ impl Sockets {
     ///
     /// # Errors
     /// A socket failed in a way that will not pass.
-    pub fn poll(&mut self, timeout: Duration, give: &mut impl FnMut(Datagram<'_>)) -> Result<(), TzspError> {
+    pub fn poll(
+        &mut self,
+        timeout: Duration,
+        give: &mut impl FnMut(Datagram<'_>),
+    ) -> Result<Drained, TzspError> {
         if self.busy && self.buffer() >= Self::BUFFER_NEEDED {
             std::thread::sleep(PAUSE.min(timeout));
         }
         let ready = self.wait(timeout)?;
         self.busy = ready.contains(&true);
+        let mut drained = Drained::Yes;
         for (listener, ready) in self.listeners.iter_mut().zip(ready) {
-            if ready {
-                listener.receive(&mut self.inbox, give)?;
-            } else {
+            if !ready {
                 listener.look_for_drops();
+            } else if listener.receive(&mut self.inbox, give)? == Drained::No {
+                drained = Drained::No;
             }
         }
-        Ok(())
+        Ok(drained)
     }
 
     /// The ports, in the order in which they were given to [`Sockets::open`].
@@ -174,7 +188,11 @@ impl Listener {
     }
 
     /// Takes what the socket has.
-    fn receive(&mut self, inbox: &mut Inbox, give: &mut impl FnMut(Datagram<'_>)) -> Result<(), TzspError> {
+    fn receive(
+        &mut self,
+        inbox: &mut Inbox,
+        give: &mut impl FnMut(Datagram<'_>),
+    ) -> Result<Drained, TzspError> {
         for _ in 0..ROUNDS {
             let more = match inbox.receive(self.socket.as_fd()) {
                 Ok(more) => more,
@@ -186,10 +204,10 @@ impl Listener {
                 self.take(&message, give);
             }
             if !more {
-                return Ok(());
+                return Ok(Drained::Yes);
             }
         }
-        Ok(())
+        Ok(Drained::No)
     }
 
     /// Takes a message apart, into datagrams and packets.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use batch::{Batch, Interface, Order};
+use batch::{Batch, Interface};
 use packet::defrag::Limits;
 use packet::{LinkType, Records, Timestamp};
 
 use super::routers::Routers;
 use super::{Counters, Report, Wire};
 use crate::outlet::{Outlet, Run, now};
-use crate::packer::Lane;
+use crate::packer::{Lane, Pace};
 
 /// Lets through what is in the TZSP of the frames that it is handed.
 pub struct Unwrap<'a> {
@@ -18,14 +18,15 @@ pub struct Unwrap<'a> {
     /// One for each interface that frames come from.
     wires: Vec<Tapped>,
     report: Report,
-    live: bool,
-    watermark: Timestamp,
+    pace: Pace,
 }
 
 /// An interface that frames come from.
 struct Tapped {
     interface: Arc<Interface>,
     wire: Wire,
+    /// No frame of this interface is older any more.
+    watermark: Timestamp,
     /// The interface's own origin, which has no packets: it carries what the kernel dropped of the frames.
     lane: Lane,
 }
@@ -33,15 +34,13 @@ struct Tapped {
 impl<'a> Unwrap<'a> {
     /// In front of `outlet`. The source before it is given [`Run::uncounted`].
     #[must_use]
-    pub fn new(ports: &[u16], outlet: &'a mut dyn Outlet, run: Run, live: bool) -> Self {
-        let order = if live { Order::ByTime } else { Order::AsTheyCame };
+    pub fn new(ports: &[u16], outlet: &'a mut dyn Outlet, run: Run, pace: Pace) -> Self {
         Self {
             ports: ports.to_vec(),
-            routers: Routers::new(outlet, run, order),
+            routers: Routers::new(outlet, run, pace),
             wires: Vec::new(),
             report: Report::new(ports.iter().copied()),
-            live,
-            watermark: Timestamp::ZERO,
+            pace,
         }
     }
 
@@ -54,12 +53,12 @@ impl<'a> Unwrap<'a> {
     /// Ends every origin, once no frame comes any more.
     pub fn end(mut self) {
         let routers = &mut self.routers;
-        let live = self.live;
         for tapped in &mut self.wires {
-            tapped.wire.finish(&mut |datagram| routers.push(&datagram, born(live, datagram.time)));
+            tapped.wire.finish(&mut |datagram| routers.push(&datagram));
         }
         self.update_report();
-        self.routers.packer.end(self.watermark);
+        let watermark = self.promise();
+        self.routers.packer.end(watermark);
     }
 
     fn place(&mut self, interface: &Arc<Interface>) -> usize {
@@ -72,9 +71,19 @@ impl<'a> Unwrap<'a> {
             let described = Interface { link_type: LinkType::ETHERNET, ..(**interface).clone() };
             let lane = self.routers.packer.open(Arc::new(described));
             let wire = Wire::new(interface.link_type, &self.ports, Limits::default());
-            self.wires.push(Tapped { interface: Arc::clone(interface), wire, lane });
+            self.wires.push(Tapped {
+                interface: Arc::clone(interface),
+                wire,
+                lane,
+                watermark: Timestamp::ZERO,
+            });
             self.wires.len() - 1
         })
+    }
+
+    /// What all interfaces promise: a router's packets may pass any of them.
+    fn promise(&self) -> Timestamp {
+        self.wires.iter().map(|tapped| tapped.watermark).min().unwrap_or(Timestamp::ZERO)
     }
 
     fn update_report(&self) {
@@ -94,28 +103,23 @@ impl<'a> Unwrap<'a> {
     }
 }
 
-/// When a packet began to wait. Those of a file do not grow old.
-fn born(live: bool, time: Timestamp) -> Timestamp {
-    if live { time } else { Timestamp::MAX }
-}
-
 impl Outlet for Unwrap<'_> {
     fn send(&mut self, batch: Batch) {
         let at = self.place(batch.interface());
-        let (live, header) = (self.live, *batch.header());
+        let header = *batch.header();
         let Self { routers, wires, .. } = self;
-        let Some(Tapped { wire, lane, .. }) = wires.get_mut(at) else { return };
+        let Some(Tapped { wire, lane, watermark, .. }) = wires.get_mut(at) else { return };
         routers.packer.set_dropped(*lane, header.dropped.kernel, header.dropped.interface);
         for frame in Records::new(batch.payload()) {
-            wire.handle_frame(&frame, &mut |datagram| routers.push(&datagram, born(live, datagram.time)));
+            wire.handle_frame(&frame, &mut |datagram| routers.push(&datagram));
         }
-        wire.advance(header.watermark, &mut |datagram| routers.push(&datagram, born(live, datagram.time)));
+        wire.advance(header.watermark, &mut |datagram| routers.push(&datagram));
         // What waits for its fragments comes later with the time of its first one.
-        let watermark = wire.oldest().map_or(header.watermark, |oldest| oldest.min(header.watermark));
-        self.watermark = self.watermark.max(watermark);
+        *watermark = wire.oldest().map_or(header.watermark, |oldest| oldest.min(header.watermark));
         self.update_report();
-        if live {
-            self.routers.packer.tick(now(), watermark);
+        if self.pace != Pace::Stored {
+            let promise = self.promise();
+            self.routers.packer.tick(now(), Some(promise));
         }
     }
 
