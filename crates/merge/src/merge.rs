@@ -36,8 +36,8 @@ use crate::{Mono, Run, SourceId};
 pub struct Config {
     /// How long a packet waits for older ones of slower sources (`MERGE_WINDOW`). Zero: not at all.
     pub window: Duration,
-    /// How long everything waits at a beginning, so that sources which connect a moment later still come in order. Never
-    /// longer than the window.
+    /// How long everything waits at a beginning, so that sources which connect a moment later still come in order; half as
+    /// long again after each that does. Never longer than the window.
     pub grace: Duration,
     /// After this long without a packet or a later watermark nobody waits for a source, until there is one again.
     pub silence: Duration,
@@ -88,6 +88,8 @@ pub struct Merge<B, T = ()> {
     running: usize,
     /// Until then everything waits, so that sources which connect a moment later still come in order.
     opens: Option<Mono>,
+    /// When the beginning was.
+    began: Mono,
     /// Nobody waits for what is older.
     horizon: Timestamp,
     /// The latest time of all packets that have left.
@@ -114,6 +116,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
             tree: Tournament::new(),
             running: 0,
             opens: None,
+            began: Mono::ZERO,
             horizon: Timestamp::ZERO,
             newest: Timestamp::ZERO,
             numbered: 0,
@@ -149,12 +152,22 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         self.now = self.now.max(now);
         if self.running == 0 && self.packets == 0 {
             // A beginning, and not only the first one: files that are replayed a second time are merged like the first.
+            self.began = self.now;
             self.opens = Some(self.now + self.config.grace.min(self.config.window));
             self.horizon = Timestamp::ZERO;
         }
         let slot = self.slot(source);
         let lane = &mut self.lanes[slot as usize];
         self.running += usize::from(lane.ended);
+        if lane.ended
+            && let Some(opens) = &mut self.opens
+        {
+            // Where one comes, more may: as long as this is a beginning, they are waited for.
+            let longer = self.now + self.config.grace / 2;
+            if self.now < *opens {
+                *opens = longer.max(*opens).min(self.began + self.config.window);
+            }
+        }
         // A source that only repeats itself, such as a pipe on which nothing comes, says nothing: nobody waits for it longer
         // than for one that is silent.
         if lane.ended || extent.packets > 0 || watermark > lane.watermark {

@@ -11,6 +11,10 @@ use batch::header::MAX_MESSAGE;
 /// mark × size of a batch; higher marks are not faster.
 const RECEIVE_MARK: i32 = 4;
 
+/// Connections that wait at most until ZeroMQ has accepted them; the system's own limit may be lower
+/// (`net.core.somaxconn`, 4096 since Linux 5.4).
+const BACKLOG: i32 = 4096;
+
 /// Where the events of the socket come out, within the context.
 const EVENTS: &str = "inproc://packeteur.collect.events";
 
@@ -165,6 +169,8 @@ impl Pull {
 fn configure(socket: &zmq::Socket) -> Result<(), zmq::Error> {
     socket.set_rcvhwm(RECEIVE_MARK)?;
     socket.set_maxmsgsize(MAX_MESSAGE as i64)?;
+    // A whole fleet may wait for a collector, and come at once when it starts.
+    socket.set_backlog(BACKLOG)?;
     socket.set_ipv6(true)?;
     socket.set_linger(0)?;
     // Captures that vanished without a word do not keep their connections for ever.

@@ -16,6 +16,9 @@ const MAX_READ: usize = 16 << 20;
 /// The most interfaces in the output. The names come from the network; readers hold every interface in memory.
 const MAX_DESCRIBED: usize = 16_384;
 
+/// The most link types of which the log says that they are left out.
+const MAX_TOLD: usize = 16;
+
 /// The interfaces of all sources.
 #[derive(Default)]
 pub(super) struct Interfaces {
@@ -24,7 +27,8 @@ pub(super) struct Interfaces {
     /// Bytes of the keys of `read`.
     read_bytes: usize,
     described: HashMap<(SourceId, LinkType), Known>,
-    warned: bool,
+    /// Link types for which the output has no place, and of which the log has spoken.
+    left_out: Vec<LinkType>,
 }
 
 /// An interface that has been described.
@@ -85,7 +89,8 @@ impl Interfaces {
             return Ok(Known { origin: id, output: None });
         }
         let output = writer.describe(&interface)?;
-        if output.is_none() && !std::mem::replace(&mut self.warned, true) {
+        if output.is_none() && !self.left_out.contains(&link_type) && self.left_out.len() < MAX_TOLD {
+            self.left_out.push(link_type);
             warn!(
                 %origin,
                 %link_type,

@@ -235,7 +235,9 @@ impl Walk {
         let secs = self.format.u32_at(&self.buf, at);
         let fraction = self.format.u32_at(&self.buf, at + 4);
         let nanos = u64::from(secs) * 1_000_000_000 + u64::from(fraction) * u64::from(self.format.unit);
-        let time = Timestamp::from_nanos(nanos);
+        // As a record can hold it: not beyond 2106.
+        let (secs, fraction) = Timestamp::from_nanos(nanos).to_parts();
+        let time = Timestamp::from_parts(secs, fraction);
         let end = at + self.format.header_len + captured;
         if self.format.is_ours() {
             self.records_end = end;
