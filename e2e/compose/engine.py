@@ -81,7 +81,12 @@ class Engine:
         self.process.terminate()
         self.process.wait(60)
         self.network.restore()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # It leaves some of what it has mounted, like the network namespace of the machine.
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            place = line.split()[1]
+            if place.startswith(f"{self.folder}/"):
+                run("umount", place)
+        shutil.rmtree(self.folder)
         del os.environ["DOCKER_HOST"]
 
     def answers(self):

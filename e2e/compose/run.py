@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The end-to-end test of compose.yaml and of the image, with each version of compose that is installed.
+"""The end-to-end tests that need Docker: of the image, of the systemd units, and of compose.yaml with each version of
+compose that is installed.
 
     python3 e2e/compose/run.py
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "e2e"))
 sys.dont_write_bytecode = True
 
-from compose import image, images, prometheus  # noqa: E402
+from compose import image, images, prometheus, units  # noqa: E402
 from compose.engine import Engine  # noqa: E402
 from compose.relay import Relay  # noqa: E402
 from compose.stack import Stack  # noqa: E402
@@ -71,6 +72,7 @@ def main():
             print(f"images: {images.build()}", flush=True)
             for test in image.TESTS:
                 report.run(f"image: {test.__name__.replace('_', ' ')}", test)
+            units.test(report)
             for version in ("v1", "v2"):
                 command = dict(engine.compose).get(version)
                 if command is None:
