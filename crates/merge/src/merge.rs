@@ -265,7 +265,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         match winner.kind() {
             Kind::Barrier => {
                 let silent = self.lanes[winner.slot() as usize].heard + self.config.silence;
-                Some(silent.min(self.oldest + self.config.window))
+                Some(silent.min(self.patient_until(self.oldest)))
             }
             Kind::Packet | Kind::Never => Some(self.now),
         }
@@ -357,12 +357,18 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
 
     /// The source whose first batch has waited longest, if that is as long as a batch may.
     fn overdue(&mut self) -> Option<u32> {
-        if self.packets == 0 || self.now < self.oldest + self.config.window {
+        if self.packets == 0 || self.now < self.patient_until(self.oldest) {
             return None;
         }
         let (arrived, slot) = self.first_batches().map(|(slot, first)| (first.arrived, slot)).min()?;
         self.oldest = arrived;
-        (self.now >= arrived + self.config.window).then_some(slot)
+        (self.now >= self.patient_until(arrived)).then_some(slot)
+    }
+
+    /// When a batch that arrived then has waited long enough. What came at a beginning waits from its end on: until then it
+    /// was not waiting for anybody in particular.
+    fn patient_until(&self, arrived: Mono) -> Mono {
+        self.opens.map_or(arrived, |opens| arrived.max(opens)) + self.config.window
     }
 
     /// The source whose first batch ends before those of all others.

@@ -158,6 +158,7 @@ fn at_the_start_sources_have_a_window_to_appear() {
         1300 b: 5 | 5
         1310 a: 4 | 4
         1500
+        1700
     "), @"
         1000: (2 until 1200)
         1150: (4 until 1200)
@@ -166,7 +167,8 @@ fn at_the_start_sources_have_a_window_to_appear() {
         1201:
         1300: (1 until 1500)
         1310: (2 until 1500)
-        1500: a4! b5!
+        1500: a4! (1 until 1700)
+        1700: b5!
     ");
     // A source that has ended by then does not make the others wait anew.
     assert_snapshot!(play(config(), "
@@ -174,11 +176,13 @@ fn at_the_start_sources_have_a_window_to_appear() {
         100 a ends
         150 b: 5 | 5
         200
+        400
     "), @"
         0: (1 until 200)
         100: (1 until 200)
         150: (2 until 200)
-        200: b5 a10
+        200: b5 (1 until 400)
+        400: a10
     ");
     assert_snapshot!(play(Config { window: Duration::ZERO, ..config() }, "
         0 a: 10 | 10
@@ -353,7 +357,7 @@ fn what_memory_has_room_for_waits_for_the_start() {
         0: (2 until 200)
         1: (4 until 200)
         2: a{10 20} b20 (4 until 200)
-        200: b50 (3 until 202)
+        200: b50 (3 until 400)
     ");
 }
 
@@ -505,7 +509,9 @@ fn run(config: Config, events: &[Event], after: Duration) -> Seen {
         assert_eq!(merge.packets(), sent - seen.times.len() as u64);
         assert!(merge.bytes() <= config.max_bytes);
         // Those of a source whose turn has not come may make up for it in number, so this is a lower bound.
-        let due = waiting.iter().rev().find(|(arrived, _)| millis(now) >= *arrived + config.window);
+        // What came at a beginning has the window from its end on.
+        let longest = config.window + config.grace.min(config.window);
+        let due = waiting.iter().rev().find(|(arrived, _)| millis(now) >= *arrived + longest);
         assert!(due.is_none_or(|(_, due)| seen.times.len() as u64 >= *due), "overdue at {now}");
         assert!(merge.next_deadline().is_none_or(|deadline| deadline > millis(now)));
         assert_eq!(merge.next_deadline().is_some(), merge.packets() > 0);
