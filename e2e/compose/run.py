@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "e2e"))
 sys.dont_write_bytecode = True
 
-from compose import image, images, prometheus, units  # noqa: E402
+from compose import demo, image, images, prometheus, units  # noqa: E402
 from compose.engine import Engine  # noqa: E402
 from compose.relay import Relay  # noqa: E402
-from compose.stack import Stack  # noqa: E402
+from compose.stack import DEMO_FILES, TEST_FILES, Stack  # noqa: E402
 from deploy.report import Report  # noqa: E402
 from harness.outcome import Skipped, check, equal  # noqa: E402
 
@@ -35,7 +35,7 @@ STEPS = [
 
 def configurations(stack):
     """The files are accepted as they are; a variable that is missing is named."""
-    stack.compose("config", "-q", files=["-f", ROOT / "compose.yaml"])
+    stack.compose("config", "-q")
     capture = ["-f", str(ROOT / "deploy/compose/capture.yaml"), "config", "-q"]
     environment = {name: value for name, value in stack.environment.items() if name != "RELAY_ENDPOINT"}
     done = subprocess.run([*stack.command, *capture], env=environment, capture_output=True, text=True, timeout=60)
@@ -48,8 +48,10 @@ def configurations(stack):
 
 def run(report, version, command):
     """All of it with one version of compose. A step that fails leaves nothing for the next to go on with."""
-    with Stack(command) as stack:
+    with Stack(command, DEMO_FILES) as stack:
         report.run(f"compose {version}: takes the files, and names a variable that is missing", configurations, stack)
+        report.run(f"compose {version}: shows it all as it is", demo.shows_it_all, stack)
+    with Stack(command, TEST_FILES) as stack:
         relay = Relay(stack)
         whole = all(report.run(f"compose {version}: {name}", step, relay) for name, step in STEPS)
         if not whole:
