@@ -52,7 +52,21 @@ impl Mesh {
             },
         };
         let dead = Capture::dead(Linktype(link_type.to_dlt().cast_signed())).map_err(failed)?;
-        dead.compile(filter, true).map(Some).map_err(failed)
+        dead.compile(filter, true).map(Some).map_err(|error| {
+            let mut error = failed(error);
+            error.why.push_str(&whereabouts(filter, |part| dead.compile(part, true).is_ok()));
+            error
+        })
+    }
+}
+
+/// Where in a filter the fault may be, which libpcap does not say: behind its longest beginning that makes sense by itself.
+pub(crate) fn whereabouts(filter: &str, compiles: impl Fn(&str) -> bool) -> String {
+    let ends = filter.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, _)| at);
+    let beginnings = ends.map(|end| filter[..end].trim_end()).filter(|part| !part.is_empty());
+    match beginnings.filter(|part| compiles(part)).last() {
+        Some(sound) => format!(", behind `{sound}`"),
+        None => ", at its beginning".to_owned(),
     }
 }
 

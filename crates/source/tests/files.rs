@@ -312,4 +312,6 @@ fn a_sieve_filters_cuts_and_counts() {
     let wrong = Mesh { filter: Some("arp or".to_owned()), ..mesh };
     let wrong = wrong.compile(LinkType::ETHERNET).map(|_| ()).unwrap_err();
     assert_eq!((wrong.filter.as_str(), wrong.link_type), ("arp or", LinkType::ETHERNET));
+    // The rest of the words are libpcap's.
+    assert!(wrong.to_string().ends_with(", behind `arp`"), "{wrong}");
 }

@@ -14,6 +14,7 @@ use pcap::{Active, Capture, Linktype, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{FLUSH_DELAY, OwnTraffic, names};
+use crate::sieve::whereabouts;
 
 /// How devices are captured.
 #[derive(Clone, Debug)]
@@ -178,7 +179,7 @@ impl Handle {
             filter: filter.to_owned(),
             device: self.name.to_string(),
             link_type: self.link_type,
-            why: message(error),
+            why: message(error) + &whereabouts(filter, |part| self.capture.compile(part, true).is_ok()),
         }
     }
 
