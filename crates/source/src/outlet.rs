@@ -103,8 +103,8 @@ impl Quota {
 }
 
 /// How often a source that has nothing to say says so: a heartbeat carries its watermark, for which the collector's
-/// merge waits.
-pub const HEARTBEAT: Duration = Duration::from_millis(100);
+/// merge waits. An idle device holds others up for this long, and for as long as the kernel keeps packets back (60 ms).
+pub const HEARTBEAT: Duration = Duration::from_millis(75);
 
 /// This machine's clock.
 pub(crate) fn now() -> Timestamp {
