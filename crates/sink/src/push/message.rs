@@ -174,6 +174,12 @@ mod tests {
         assert_eq!(pool.take().capacity(), 0);
     }
 
+    /// Encryption must not take another build: `.cargo/config.toml` links a libzmq that has CURVE.
+    #[test]
+    fn libzmq_has_curve() {
+        assert_eq!(zmq::has("curve"), Some(true));
+    }
+
     #[test]
     fn a_message_that_is_dropped_gives_its_memory_back() {
         let pool = Arc::new(Pool::new(1000));
