@@ -23,6 +23,10 @@ use crate::tzsp::Reports;
 /// How long a capture that was told to stop waits for the collector to take what is left.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Bytes of a packet that are captured where it is only measured: the headers, with room for tags, extension headers and
+/// options. Lengths are told by the headers. A segment of 64 KiB takes a hundredth of the ring, and of the copying.
+const MEASURED: u32 = 512;
+
 /// When a batch closes that goes nowhere: as full and as old as one that is relayed at the defaults.
 const UNRELAYED: batch::Limits = batch::Limits { bytes: 256 << 10, delay: Duration::from_millis(50) };
 
@@ -37,7 +41,7 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
     let waits = matches!(settings.input.input, Input::File(_) | Input::TzspFile(..));
     let resolved = Arc::clone(&own_traffic);
     let relay = Relay::start(relay::settings(&settings.relay, waits), move |found| resolved.add(found))?;
-    let sources = open(&settings.input, &own_traffic, run)?;
+    let sources = open(&settings.input, u32::MAX, &own_traffic, run)?;
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let (devices, handle) = (sources.devices(), relay.handle());
     if waits {
@@ -70,7 +74,7 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
 /// An exporter: nothing is relayed.
 pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program, Failure> {
     let run = Run { in_order: true, ..run(&settings.common, stop) };
-    let sources = open(&settings.input, &Arc::new(OwnTraffic::new()), run)?;
+    let sources = open(&settings.input, MEASURED, &Arc::new(OwnTraffic::new()), run)?;
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let devices = sources.devices();
     let program = Program {
@@ -95,8 +99,13 @@ fn run(common: &CommonSettings, stop: &Stop) -> Run {
     }
 }
 
-fn open(settings: &InputSettings, own_traffic: &Arc<OwnTraffic>, run: Run) -> Result<Sources, Failure> {
-    Sources::open(settings, own_traffic, run).map_err(|error| match error {
+fn open(
+    settings: &InputSettings,
+    of_use: u32,
+    own_traffic: &Arc<OwnTraffic>,
+    run: Run,
+) -> Result<Sources, Failure> {
+    Sources::open(settings, of_use, own_traffic, run).map_err(|error| match error {
         error if error.is_setting() => Failure::Settings(error.into()),
         error => Failure::Rest(error.into()),
     })

@@ -54,6 +54,7 @@ pub(crate) struct Sources {
     opened: Vec<Opened>,
     run: Run,
     mesh: Mesh,
+    of_use: u32,
     devices: Devices,
     tzsp: Reports,
 }
@@ -76,14 +77,22 @@ pub(crate) struct Devices(Vec<(Box<str>, Arc<Counts>)>);
 
 impl Sources {
     /// Opens everything before anything runs: what is wrong with the second device is known before the first captures.
+    /// More than `of_use` bytes of a device's packet need not be captured, whatever the settings allow.
     pub(crate) fn open(
         settings: &InputSettings,
+        of_use: u32,
         own_traffic: &Arc<OwnTraffic>,
         run: Run,
     ) -> Result<Self, SourceError> {
         let mesh = Mesh { filter: settings.filter.clone(), snaplen: settings.snaplen };
-        let mut sources =
-            Self { opened: Vec::new(), run, mesh, devices: Devices::default(), tzsp: Reports::default() };
+        let mut sources = Self {
+            opened: Vec::new(),
+            run,
+            mesh,
+            of_use,
+            devices: Devices::default(),
+            tzsp: Reports::default(),
+        };
         match &settings.input {
             Input::Devices(names) => {
                 // The kernel filters and cuts.
@@ -124,7 +133,7 @@ impl Sources {
         // With TZSP, the user's filter and snaplen are meant for what is in it.
         let (filter, snaplen) = match unwrap {
             Some(ports) => (Some(tzsp_filter(ports)), MAX_CAPTURED as u32),
-            None => (settings.filter.clone(), settings.snaplen),
+            None => (settings.filter.clone(), settings.snaplen.min(self.of_use)),
         };
         let (buffer_size, promiscuous) = (settings.buffer_size, settings.promiscuous);
         let settings = device::Settings { filter, snaplen, buffer_size, promiscuous };
