@@ -258,12 +258,6 @@ impl Builder {
         self.extent.packets == 0
     }
 
-    /// The latest packet that went into this batch.
-    #[must_use]
-    pub fn latest(&self) -> Option<Timestamp> {
-        (self.extent.packets > 0).then_some(self.extent.latest)
-    }
-
     /// When the batch is to be closed, full or not; `None` while it is empty.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {

@@ -62,6 +62,9 @@ pub struct Origins {
 struct Known {
     origin: Origin,
     labels: Labels,
+    /// See [`Origins::alike`] and [`Origins::alike_with_device`].
+    alike: OriginId,
+    alike_with_device: OriginId,
     interfaces: HashMap<u32, Arc<str>>,
 }
 
@@ -85,7 +88,13 @@ impl Origins {
                 Labels::new().with("source", &origin.source).with("device", &origin.device)
             }
         };
-        self.known.push(Known { origin: origin.clone(), labels, interfaces: HashMap::new() });
+        // Looked for once, as every batch asks for it.
+        let mut same = self.known.iter().filter(|known| known.labels == labels);
+        let alike = same.clone().next().map_or(id, |known| known.alike);
+        let with_device = same.find(|known| known.origin.device == origin.device);
+        let alike_with_device = with_device.map_or(id, |known| known.alike_with_device);
+        let interfaces = HashMap::new();
+        self.known.push(Known { origin: origin.clone(), labels, alike, alike_with_device, interfaces });
         self.ids.insert(origin.clone(), id);
         id
     }
@@ -114,18 +123,13 @@ impl Origins {
     /// series may have the same labels.
     #[must_use]
     pub fn alike(&self, id: OriginId) -> OriginId {
-        let labels = self.labels(id);
-        let first = self.known.iter().position(|known| known.labels.as_str() == labels);
-        first.map_or(id, |at| OriginId(at as u32))
+        self.known.get(id.index()).map_or(id, |known| known.alike)
     }
 
     /// The same for series that are also labelled with the name of the device.
     #[must_use]
     pub fn alike_with_device(&self, id: OriginId) -> OriginId {
-        let (labels, device) = (self.labels(id), self.device(id, None));
-        let mut all = self.known.iter();
-        let first = all.position(|known| known.labels.as_str() == labels && *known.origin.device == *device);
-        first.map_or(id, |at| OriginId(at as u32))
+        self.known.get(id.index()).map_or(id, |known| known.alike_with_device)
     }
 
     /// The name of the device that saw a packet: of the packet's own interface where that is known, else of the origin.
