@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure: bytes in, facts out. Nothing knows a socket, a clock or the environment.
 
+pub mod bytes;
 pub mod defrag;
 pub mod headers;
 pub mod link_type;
