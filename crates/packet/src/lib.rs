@@ -3,10 +3,10 @@
 //! Everything here is pure: bytes in, facts out. Nothing knows a socket, a clock or the environment.
 
 pub mod bytes;
-pub mod defrag;
 pub mod headers;
 pub mod link_type;
 pub mod origin;
+pub mod reassembly;
 pub mod record;
 pub mod time;
 pub mod tzsp;

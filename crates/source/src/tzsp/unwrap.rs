@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use batch::{Batch, Interface};
-use packet::defrag::Limits;
+use packet::reassembly::Limits;
 use packet::{LinkType, Records, Timestamp};
 
 use super::routers::Routers;

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use packet::defrag::{self, Defragmenter, Fragment, Limits};
 use packet::headers::Transport;
+use packet::reassembly::{self, Fragment, Limits, Reassembler};
 use packet::{Headers, LinkType, Record, Timestamp};
 
 use super::{Counters, Datagram, Envelope};
@@ -23,7 +23,7 @@ const UDP: u8 = 17;
 pub struct Wire {
     link_type: LinkType,
     ports: Ports,
-    fragments: Defragmenter,
+    fragments: Reassembler,
 }
 
 /// The ports, and what became of their datagrams.
@@ -35,7 +35,7 @@ impl Wire {
     #[must_use]
     pub fn new(link_type: LinkType, ports: &[u16], limits: Limits) -> Self {
         let ports = ports.iter().map(|&port| (port, Counters::default())).collect();
-        Self { link_type, ports: Ports(ports), fragments: Defragmenter::new(limits) }
+        Self { link_type, ports: Ports(ports), fragments: Reassembler::new(limits) }
     }
 
     /// Takes a frame. Gives the packet in it, or those of the datagrams which it completes or for which no more is waited.
@@ -79,7 +79,7 @@ impl Wire {
     /// What became of the fragments. A datagram that lost the first of them counts too, although nobody can tell to which
     /// port it went.
     #[must_use]
-    pub const fn fragments(&self) -> &defrag::Counters {
+    pub const fn fragments(&self) -> &reassembly::Counters {
         self.fragments.counters()
     }
 
@@ -96,7 +96,7 @@ impl Wire {
         let Self { ports, fragments, .. } = self;
         // Of a later fragment nobody knows the port: it is kept until the first one comes and tells.
         let unwanted = matches!(headers.transport, Transport::Udp(udp) if !ports.listen(udp.dst_port));
-        let give = &mut |datagram: defrag::Datagram<'_>| ports.unpack_fragmented(&datagram, give);
+        let give = &mut |datagram: reassembly::Datagram<'_>| ports.unpack_fragmented(&datagram, give);
         if unwanted {
             fragments.ignore(frame.time, fragment.key, give);
         } else {
@@ -110,7 +110,11 @@ impl Ports {
         self.0.iter().any(|(listened, _)| *listened == port)
     }
 
-    fn unpack_fragmented(&mut self, datagram: &defrag::Datagram<'_>, give: &mut impl FnMut(Datagram<'_>)) {
+    fn unpack_fragmented(
+        &mut self,
+        datagram: &reassembly::Datagram<'_>,
+        give: &mut impl FnMut(Datagram<'_>),
+    ) {
         if datagram.protocol == UDP {
             self.unpack(datagram.src, datagram.time, datagram.payload, give);
         }

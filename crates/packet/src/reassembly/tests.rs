@@ -25,23 +25,23 @@ fn millis(ms: u64) -> Timestamp {
     Timestamp::from_nanos(ms * 1_000_000)
 }
 
-/// Plays a script, one line a step, and tells what is given. A step is a time in milliseconds and
-/// - a fragment: `4` or `6`, its identification, `offset+length` (`offset+length/captured` if cut), the letter that it is
-///   filled with, and `more` where it is not the last;
+/// Runs a script of one step per line, and describes what is delivered. A step is a time in milliseconds and
+/// - a fragment: `4` or `6`, its identification, `offset+length` (`offset+length/captured` if cut), the letter that fills
+///   it, and `more` unless it is the last;
 /// - `ignore`, `4` or `6` and an identification;
 /// - `advance`, or `finish`.
 fn play(limits: Limits, script: &str) -> String {
-    let mut defragmenter = Defragmenter::new(limits);
-    let mut given = Vec::new();
+    let mut reassembler = Reassembler::new(limits);
+    let mut delivered = Vec::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<_> = line.split_whitespace().collect();
         let time = millis(words[0].parse().unwrap());
-        let mut give = |datagram: Datagram<'_>| given.push(describe(&datagram));
+        let mut deliver = |datagram: Datagram<'_>| delivered.push(describe(&datagram));
         match words[1..] {
-            ["advance"] => defragmenter.advance(time, &mut give),
-            ["finish"] => defragmenter.finish(&mut give),
+            ["advance"] => reassembler.advance(time, &mut deliver),
+            ["finish"] => reassembler.finish(&mut deliver),
             ["ignore", family, id] => {
-                defragmenter.ignore(time, key(family == "6", id.parse().unwrap()), &mut give);
+                reassembler.ignore(time, key(family == "6", id.parse().unwrap()), &mut deliver);
             }
             [family, id, place, letter, ref more @ ..] => {
                 let (offset, len) = place.split_once('+').unwrap();
@@ -53,22 +53,23 @@ fn play(limits: Limits, script: &str) -> String {
                     more == ["more"],
                     bytes.as_bytes(),
                 );
-                defragmenter.push(time, &Fragment { len: len.parse().unwrap(), ..whole }, &mut give);
+                reassembler.push(time, &Fragment { len: len.parse().unwrap(), ..whole }, &mut deliver);
             }
             _ => panic!("{line}"),
         }
     }
-    let Counters { fragments, malformed, whole, lost, heads } = defragmenter.counters();
+    let Counters { fragments, malformed, whole, lost, heads } = reassembler.counters();
     let lost: String = Loss::ALL
         .into_iter()
         .filter(|&loss| lost[loss as usize] > 0)
-        .map(|loss| format!(", {} {}", loss.as_str(), lost[loss as usize]))
+        .map(|loss| format!(", {loss:?} {}", lost[loss as usize]))
         .collect();
-    given.push(format!("{fragments} fragments: {malformed} malformed, {whole} whole, {heads} heads{lost}"));
-    given.join("\n")
+    delivered
+        .push(format!("{fragments} fragments: {malformed} malformed, {whole} whole, {heads} heads{lost}"));
+    delivered.join("\n")
 }
 
-/// Time, and the payload with its runs of letters counted.
+/// The time, and the payload as a list of letters with their counts.
 fn describe(datagram: &Datagram<'_>) -> String {
     let runs: Vec<_> = datagram
         .payload
@@ -80,7 +81,7 @@ fn describe(datagram: &Datagram<'_>) -> String {
 }
 
 #[test]
-fn in_any_order() {
+fn fragments_may_arrive_in_any_order() {
     assert_snapshot!(play(Limits::default(), "
         0 4 1 0+16 a more
         1 4 1 16+5 b
@@ -99,8 +100,8 @@ fn in_any_order() {
 }
 
 #[test]
-fn what_stays_incomplete_gives_its_head() {
-    // The third has no head; the last is not late yet, and no sooner than its first fragment.
+fn head_of_an_incomplete_datagram_is_delivered() {
+    // The third datagram has no head. The timeout of the last one starts with its first fragment.
     assert_snapshot!(play(Limits::default(), "
         0 4 1 0+16 a more
         1 4 2 8+8 b more
@@ -119,12 +120,12 @@ fn what_stays_incomplete_gives_its_head() {
     0 ms: head [a16]
     2 ms: head [a8 b8]
     60 ms: head [a8 b8]
-    7 fragments: 0 malformed, 0 whole, 3 heads, timeout 4
+    7 fragments: 0 malformed, 0 whole, 3 heads, Timeout 4
     ");
 }
 
 #[test]
-fn a_cut_fragment_is_a_head() {
+fn datagram_with_a_cut_fragment_is_incomplete() {
     assert_snapshot!(play(Limits::default(), "
         0 4 1 0+1480/100 a more
         1 4 1 1480+60 b
@@ -133,12 +134,12 @@ fn a_cut_fragment_is_a_head() {
     "), @r"
     0 ms: head [a100]
     2 ms: head []
-    3 fragments: 0 malformed, 0 whole, 2 heads, end 2
+    3 fragments: 0 malformed, 0 whole, 2 heads, End 2
     ");
 }
 
 #[test]
-fn in_ipv4_what_came_first_stays() {
+fn overlapping_ipv4_fragments_keep_the_first_bytes() {
     assert_snapshot!(play(Limits::default(), "
         0 4 1 8+8 b more
         1 4 1 24+8 d more
@@ -154,8 +155,8 @@ fn in_ipv4_what_came_first_stays() {
 }
 
 #[test]
-fn in_ipv6_an_overlap_ends_the_datagram() {
-    // Repeating is none; what comes after an overlap is not the beginning of another datagram.
+fn overlapping_ipv6_fragments_discard_the_datagram() {
+    // A duplicate is not an overlap. Fragments after an overlap do not start another datagram.
     assert_snapshot!(play(Limits::default(), "
         0 6 1 0+16 a more
         1 6 1 0+16 a more
@@ -169,14 +170,13 @@ fn in_ipv6_an_overlap_ends_the_datagram() {
         9 finish
     "), @r"
     2 ms: whole [a16 b8]
-    9 fragments: 0 malformed, 1 whole, 0 heads, overlap 2
+    9 fragments: 0 malformed, 1 whole, 0 heads, Overlap 2
     ");
 }
 
 #[test]
-fn what_cannot_be_a_part_is_left_out() {
-    // A part that is no multiple of 8, an empty one, one beyond 65535, one beyond the end, another end, an end before what
-    // has come already.
+fn impossible_fragments_are_counted_as_malformed() {
+    // Not a multiple of 8, empty, beyond 65535, beyond the end, another end, an end before bytes that were received.
     assert_snapshot!(play(Limits::default(), "
         0 4 1 0+8 a more
         0 4 1 8+7 x more
@@ -192,12 +192,12 @@ fn what_cannot_be_a_part_is_left_out() {
     "), @r"
     0 ms: whole [a8 b8 c4]
     1 ms: head [a16]
-    10 fragments: 6 malformed, 1 whole, 1 heads, end 1
+    10 fragments: 6 malformed, 1 whole, 1 heads, End 1
     ");
 }
 
 #[test]
-fn what_nobody_wants_is_not_kept() {
+fn ignored_datagrams_are_not_kept() {
     assert_snapshot!(play(Limits::default(), "
         0 4 1 16+8 b more
         1 ignore 4 1
@@ -213,7 +213,7 @@ fn what_nobody_wants_is_not_kept() {
 }
 
 #[test]
-fn memory_is_made_by_giving_up_the_oldest() {
+fn oldest_datagrams_are_dropped_at_the_memory_limit() {
     let limits = Limits { memory: 4500, ..Limits::default() };
     assert_snapshot!(play(limits, "
         0 4 1 0+1480 a more
@@ -225,12 +225,12 @@ fn memory_is_made_by_giving_up_the_oldest() {
     0 ms: head [a1480]
     1 ms: head [b1480]
     4 ms: whole [d1500]
-    5 fragments: 0 malformed, 1 whole, 2 heads, memory 2
+    5 fragments: 0 malformed, 1 whole, 2 heads, Memory 2
     ");
 }
 
 #[test]
-fn a_clock_that_is_set_back_holds_nothing_back() {
+fn datagrams_time_out_after_the_clock_was_set_back() {
     assert_snapshot!(play(Limits::default(), "
         5000 4 1 0+8 a more
         1000 4 2 0+8 b more
@@ -238,33 +238,33 @@ fn a_clock_that_is_set_back_holds_nothing_back() {
     "), @r"
     5000 ms: head [a8]
     1001 ms: whole [b16]
-    3 fragments: 0 malformed, 1 whole, 1 heads, timeout 1
+    3 fragments: 0 malformed, 1 whole, 1 heads, Timeout 1
     ");
 }
 
 #[test]
-fn endless_gaps_are_given_up() {
+fn number_of_pieces_is_limited() {
     let script: String = (0..200).map(|n| format!("0 4 1 {}+8 a more\n", n * 16)).collect();
     assert_snapshot!(play(Limits::default(), &script), @r"
     0 ms: head [a8]
-    200 fragments: 0 malformed, 0 whole, 1 heads, scattered 1
+    200 fragments: 0 malformed, 0 whole, 1 heads, TooManyPieces 1
     ");
 }
 
-/// Reads the fragment that raw IP `packet` is.
+/// The fragment in a raw IP packet.
 fn read(packet: &[u8]) -> Option<Fragment<'_>> {
     Fragment::of(&Headers::parse(LinkType::RAW, packet, packet.len() as u32), packet)
 }
 
 #[test]
-fn headers_of_ipv4() {
+fn ipv4_fragments_are_parsed() {
     let mut packet = vec![0x46, 0, 0, 32, 0xab, 0xcd, 0x20, 0x02, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
     packet.extend([1, 1, 1, 0]);
     packet.extend(*b"abcdefgh");
     packet.extend([0; 6]);
     let expected = fragment(key(false, 0xabcd), 16, true, b"abcdefgh");
     assert_eq!(read(&packet), Some(expected));
-    // Of the last one only the offset tells that it is one, and a snaplen takes nothing from its length.
+    // The last fragment is recognized by its offset alone. A snaplen does not change its length.
     packet[6] = 0;
     assert_eq!(read(&packet), Some(Fragment { more: false, ..expected }));
     let cut = Fragment::of(&Headers::parse(LinkType::RAW, &packet[..27], 38), &packet[..27]);
@@ -274,10 +274,10 @@ fn headers_of_ipv4() {
 }
 
 #[test]
-fn headers_of_ipv6() {
+fn ipv6_fragments_are_parsed() {
     let key = key(true, 0x0102_0304);
     let (IpAddr::V6(src), IpAddr::V6(dst)) = (key.src, key.dst) else { panic!() };
-    // Destination options may stand before the fragment header, and in the fragmented part.
+    // Destination options may precede the fragment header or be part of the fragment.
     let mut packet = vec![0x60, 0, 0, 0, 0, 32, 60, 64];
     packet.extend(src.octets());
     packet.extend(dst.octets());
@@ -289,12 +289,12 @@ fn headers_of_ipv6() {
     assert_eq!(read(&packet), Some(first));
     packet[50..52].copy_from_slice(&[0x10, 0x08]);
     assert_eq!(read(&packet), Some(Fragment { offset: 0x1008, more: false, ..first }));
-    // RFC 6946: an atomic fragment is no fragment.
+    // An atomic fragment is a whole datagram (RFC 6946).
     packet[50..52].copy_from_slice(&[0, 0]);
     assert_eq!(read(&packet), None);
 }
 
-/// A payload, cut at some multiples of 8 and shuffled, some parts twice.
+/// A payload, split at multiples of 8 and shuffled, with some duplicates.
 fn shuffled() -> impl Strategy<Value = (Vec<u8>, Vec<(u32, u32)>)> {
     (prop::collection::vec(any::<u8>(), 9..3000), prop::collection::btree_set(1..375u32, 1..20))
         .prop_flat_map(|(payload, cuts)| {
@@ -311,27 +311,27 @@ fn shuffled() -> impl Strategy<Value = (Vec<u8>, Vec<(u32, u32)>)> {
 
 proptest! {
     #[test]
-    fn any_order_gives_the_whole((payload, parts) in shuffled(), v6 in any::<bool>()) {
-        let mut defragmenter = Defragmenter::default();
-        let mut given = Vec::new();
+    fn datagrams_are_reassembled_from_any_order((payload, parts) in shuffled(), v6 in any::<bool>()) {
+        let mut reassembler = Reassembler::default();
+        let mut delivered = Vec::new();
         for &(from, to) in &parts {
             let bytes = &payload[from as usize..to as usize];
             let fragment = fragment(key(v6, 1), from, to < payload.len() as u32, bytes);
-            defragmenter.push(Timestamp::ZERO, &fragment, &mut |datagram| given.push(datagram.payload.to_vec()));
-            if !given.is_empty() {
+            reassembler.push(Timestamp::ZERO, &fragment, &mut |datagram| delivered.push(datagram.payload.to_vec()));
+            if !delivered.is_empty() {
                 break;
             }
         }
-        // A single part is no fragment, but nobody need tell it apart.
-        prop_assert_eq!(given, vec![payload]);
-        prop_assert_eq!(defragmenter.memory(), 0);
+        // A single part is not a fragment, but is handled like one.
+        prop_assert_eq!(delivered, vec![payload]);
+        prop_assert_eq!(reassembler.memory(), 0);
     }
 
     #[test]
-    fn overlaps_of_ipv4_are_settled_by_arrival(
+    fn overlapping_ipv4_fragments_keep_the_first_bytes_in_any_order(
         parts in prop::collection::vec((0..24u32, 1..8u32, any::<bool>()), 1..30),
     ) {
-        let mut defragmenter = Defragmenter::default();
+        let mut reassembler = Reassembler::default();
         let mut model = BTreeMap::new();
         let mut letter = 0;
         for (offset, len, cut) in parts {
@@ -339,48 +339,48 @@ proptest! {
             let bytes = vec![letter; len as usize * 8 - usize::from(cut)];
             let mut whole = fragment(key(false, 1), offset * 8, true, &bytes);
             whole.len = len * 8;
-            defragmenter.push(Timestamp::ZERO, &whole, &mut |_| panic!("there was no last fragment"));
+            reassembler.push(Timestamp::ZERO, &whole, &mut |_| panic!("no datagram can be complete"));
             for at in offset * 8..offset * 8 + bytes.len() as u32 {
                 model.entry(at).or_insert(letter);
             }
         }
         let expected: Vec<u8> = (0..).map_while(|at| model.get(&at).copied()).collect();
         let mut head = Vec::new();
-        defragmenter.finish(&mut |datagram| head = datagram.payload.to_vec());
+        reassembler.finish(&mut |datagram| head = datagram.payload.to_vec());
         prop_assert_eq!(head, expected);
     }
 
     #[test]
-    fn any_fragments_are_safe_bounded_and_accounted_for(
+    fn memory_is_bounded_and_every_datagram_counted(
         steps in prop::collection::vec(
             (0..300u64, any::<bool>(), 0..6u32, 0..9000u32, 0..200u32, 0..200usize, any::<bool>(), 0..20u8),
             0..200,
         ),
     ) {
         let limits = Limits { memory: 4000, timeout: Duration::from_millis(100) };
-        let mut defragmenter = Defragmenter::new(limits);
+        let mut reassembler = Reassembler::new(limits);
         let (mut whole, mut heads) = (0, 0);
         let bytes = [0; 200];
         for (ms, v6, id, offset, len, captured, more, kind) in steps {
-            let mut give = |datagram: Datagram<'_>| *(if datagram.whole { &mut whole } else { &mut heads }) += 1;
+            let mut deliver = |datagram: Datagram<'_>| *(if datagram.whole { &mut whole } else { &mut heads }) += 1;
             let fragment = Fragment { len, ..fragment(key(v6, id), offset * 8, more, &bytes[..captured]) };
             match kind {
-                0 => defragmenter.ignore(millis(ms), fragment.key, &mut give),
-                1 => defragmenter.advance(millis(ms), &mut give),
-                _ => defragmenter.push(millis(ms), &fragment, &mut give),
+                0 => reassembler.ignore(millis(ms), fragment.key, &mut deliver),
+                1 => reassembler.advance(millis(ms), &mut deliver),
+                _ => reassembler.push(millis(ms), &fragment, &mut deliver),
             }
-            prop_assert!(defragmenter.memory() <= limits.memory);
-            prop_assert_eq!(defragmenter.oldest().is_some(), defragmenter.memory() > 0);
+            prop_assert!(reassembler.memory() <= limits.memory);
+            prop_assert_eq!(reassembler.oldest().is_some(), reassembler.memory() > 0);
         }
-        defragmenter.finish(&mut |datagram| *(if datagram.whole { &mut whole } else { &mut heads }) += 1);
-        let counters = defragmenter.counters();
+        reassembler.finish(&mut |datagram| *(if datagram.whole { &mut whole } else { &mut heads }) += 1);
+        let counters = reassembler.counters();
         prop_assert_eq!((counters.whole, counters.heads), (whole, heads));
         prop_assert!(counters.heads <= counters.lost.iter().sum());
-        prop_assert_eq!(defragmenter.memory(), 0);
+        prop_assert_eq!(reassembler.memory(), 0);
     }
 
     #[test]
-    fn any_bytes_give_a_fragment_or_none(version in prop::sample::select(vec![0x45, 0x4f, 0x60]), bytes in any::<Vec<u8>>()) {
+    fn any_bytes_are_parsed_without_panic(version in prop::sample::select(vec![0x45, 0x4f, 0x60]), bytes in any::<Vec<u8>>()) {
         let packet = [&[version], &bytes[..]].concat();
         if let Some(fragment) = read(&packet) {
             prop_assert!(packet.len() >= fragment.bytes.len() && fragment.bytes.len() <= fragment.len as usize);

@@ -1,34 +1,34 @@
-//! The parts of one datagram.
+//! The pieces of one datagram.
 
 use std::net::IpAddr;
 
 use super::Fragment;
 
-/// More than the gaps of a datagram of 64 KiB whose fragments for an MTU of 576 come in the worst order.
+/// More than a datagram of 64 KiB has if its fragments for an MTU of 576 arrive in the worst order.
 const MAX_PIECES: usize = 128;
 
-/// What has come of a datagram.
+/// The received pieces of a datagram's payload.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    /// Bytes in the order of their arrival.
+    /// The bytes in the order of arrival.
     bytes: Vec<u8>,
-    /// Where they belong, by offset; none overlaps another. Fragments that come in order are one piece.
+    /// Their positions, sorted by offset, without overlaps. Fragments that arrive in order make one piece.
     pieces: Vec<Piece>,
-    /// The length of the payload, once its last fragment has come.
+    /// Length of the payload, known once the last fragment has arrived.
     total: Option<u32>,
-    /// The end of the part that ends last.
+    /// The highest end of all fragments.
     extent: u32,
-    /// Bytes that have come.
+    /// Number of bytes received.
     received: u32,
 }
 
-/// A run of bytes of the payload.
+/// A contiguous part of the payload.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    /// Where it begins in the payload.
+    /// Offset in the payload.
     offset: u32,
     len: u32,
-    /// Where it begins in the bytes that have come.
+    /// Offset in [`Assembly::bytes`].
     at: usize,
 }
 
@@ -38,33 +38,33 @@ impl Piece {
     }
 }
 
-/// What came of adding a fragment.
+/// The result of adding a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    /// The datagram is whole.
+    /// The datagram is complete.
     Complete,
-    /// It is not whole yet.
+    /// More fragments are needed.
     More,
-    /// The fragment does not fit the others' word on where the datagram ends. It was not added.
+    /// The fragment contradicts others about the datagram's end. It was not added.
     Malformed,
-    /// It overlaps others, which rules the datagram out.
+    /// It overlaps others, so the datagram must be discarded.
     Overlap,
-    /// It would leave too many gaps.
-    Scattered,
+    /// The datagram has too many pieces. The fragment was not added.
+    TooManyPieces,
 }
 
 impl Assembly {
-    /// Adds a fragment that [is possible](Fragment::is_possible).
+    /// Adds a fragment for which [`Fragment::is_possible`] holds.
     ///
-    /// Where IPv4's overlap, what came first stays: most hosts do so, and whoever wants to hide data by overlaps needs an
-    /// observer that does otherwise. IPv6 forbids them: only a repeated fragment is no overlap (RFC 8200, section 4.5).
+    /// If IPv4 fragments overlap, the bytes that arrived first are kept, as most hosts do. IPv6 forbids overlaps, except
+    /// for exact duplicates (RFC 8200, section 4.5).
     pub(super) fn add(&mut self, fragment: &Fragment<'_>) -> Added {
         let Some(end) = fragment.end() else { return Added::Malformed };
         let past_the_end = self.total.is_some_and(|total| end > total || (!fragment.more && end != total));
         if past_the_end || (!fragment.more && self.extent > end) {
             return Added::Malformed;
         }
-        // What a snaplen cut off is missing, so it is not counted as received, and the datagram never gets complete.
+        // Bytes cut off by a snaplen do not count as received, so such a datagram is never complete.
         let captured = u32::try_from(fragment.bytes.len()).unwrap_or(fragment.len).min(fragment.len);
         let (from, to) = (fragment.offset, fragment.offset + captured);
         let overlaps = self.pieces.iter().any(|piece| piece.offset < to && from < piece.end());
@@ -72,7 +72,7 @@ impl Assembly {
             return if self.repeats(from, fragment.bytes) { Added::More } else { Added::Overlap };
         }
         if self.pieces.len() >= MAX_PIECES {
-            return Added::Scattered;
+            return Added::TooManyPieces;
         }
         self.extent = self.extent.max(end);
         if !fragment.more {
@@ -82,35 +82,35 @@ impl Assembly {
         if self.total == Some(self.received) { Added::Complete } else { Added::More }
     }
 
-    /// The payload up to its end, or to the first byte that is missing. `row` is where it is put together if it did not
-    /// come in order.
-    pub(super) fn head<'a>(&'a self, row: &'a mut Vec<u8>) -> &'a [u8] {
+    /// The payload up to its end or to its first missing byte. Uses `joined` as buffer if the pieces did not arrive in
+    /// order.
+    pub(super) fn head<'a>(&'a self, joined: &'a mut Vec<u8>) -> &'a [u8] {
         let mut end = 0;
-        let joins = |piece: &&Piece| {
-            let joins = piece.offset == end;
+        let is_adjacent = |piece: &&Piece| {
+            let is_adjacent = piece.offset == end;
             end = piece.end();
-            joins
+            is_adjacent
         };
-        let joined = self.pieces.iter().take_while(joins).count();
+        let adjacent = self.pieces.iter().take_while(is_adjacent).count();
         let bytes =
             |piece: &Piece| self.bytes.get(piece.at..piece.at + piece.len as usize).unwrap_or_default();
-        match self.pieces.get(..joined).unwrap_or_default() {
+        match self.pieces.get(..adjacent).unwrap_or_default() {
             [] => &[],
             [one] => bytes(one),
             several => {
-                row.clear();
-                several.iter().for_each(|piece| row.extend_from_slice(bytes(piece)));
-                row
+                joined.clear();
+                several.iter().for_each(|piece| joined.extend_from_slice(bytes(piece)));
+                joined
             }
         }
     }
 
-    /// Bytes of memory behind this.
+    /// Heap memory in bytes.
     pub(super) const fn footprint(&self) -> usize {
         self.bytes.capacity() + self.pieces.capacity() * size_of::<Piece>()
     }
 
-    /// Whether all of `bytes`, which begin at `from`, have come before.
+    /// Whether `bytes`, at offset `from`, are all received already.
     fn repeats(&self, from: u32, bytes: &[u8]) -> bool {
         let piece = self.pieces.iter().rfind(|piece| piece.offset <= from);
         piece.is_some_and(|piece| {
@@ -120,7 +120,7 @@ impl Assembly {
         })
     }
 
-    /// Adds those of `bytes`, which belong `from` one offset `to` another, that have not come yet.
+    /// Adds those of `bytes`, at offsets `from` up to `to`, that have not been received yet.
     fn fill(&mut self, mut from: u32, to: u32, bytes: &[u8]) {
         let offset = from;
         while from < to {
@@ -138,7 +138,7 @@ impl Assembly {
         }
     }
 
-    /// Puts `bytes` between the pieces before `next` and those from there on.
+    /// Inserts `bytes`, at `offset`, before the piece with the index `next`.
     fn insert(&mut self, next: usize, offset: u32, bytes: &[u8]) {
         let (at, len) = (self.bytes.len(), bytes.len() as u32);
         self.bytes.extend_from_slice(bytes);

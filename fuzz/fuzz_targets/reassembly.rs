@@ -1,4 +1,4 @@
-//! Fragments in any order, overlapping, missing, doubled: what anybody can send to a device on which TZSP is read.
+//! Fragments in any order, overlapping, missing or repeated, as any host can send them to a device on which TZSP is read.
 
 #![no_main]
 
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use packet::Timestamp;
-use packet::defrag::{Datagram, Defragmenter, Fragment, Key, Limits};
+use packet::reassembly::{Datagram, Fragment, Key, Limits, Reassembler};
 
-/// Little enough to be reached.
+/// Small enough to be reached.
 const LIMITS: Limits = Limits { memory: 64 << 10, timeout: Duration::from_secs(1) };
 
-/// Bytes of the input that make a fragment.
+/// Bytes of input per fragment.
 const STEP: usize = 8;
 
 fuzz_target!(|input: &[u8]| {
-    let mut defragmenter = Defragmenter::new(LIMITS);
-    let mut given = 0_u64;
-    let mut give = |_: Datagram<'_>| given += 1;
+    let mut reassembler = Reassembler::new(LIMITS);
+    let mut delivered = 0_u64;
+    let mut deliver = |_: Datagram<'_>| delivered += 1;
     let mut now = Timestamp::from_nanos(0);
     let payload = [0x5a; 256];
     for step in input.chunks_exact(STEP) {
@@ -30,23 +30,23 @@ fuzz_target!(|input: &[u8]| {
         let fragment = Fragment {
             key,
             protocol,
-            // As the header has it, in units of 8 bytes (RFC 791, section 3.1).
+            // As in the header, in units of 8 bytes (RFC 791, section 3.1).
             offset: u32::from(u16::from_be_bytes([offset_high & 0x1f, offset_low])) * 8,
             more: flags & 1 != 0,
             len: u32::from(len),
             bytes: &payload[..captured],
         };
         if flags & 2 != 0 {
-            defragmenter.ignore(now, key, &mut give);
+            reassembler.ignore(now, key, &mut deliver);
         } else {
-            defragmenter.push(now, &fragment, &mut give);
+            reassembler.push(now, &fragment, &mut deliver);
         }
         if flags & 4 != 0 {
-            defragmenter.advance(now, &mut give);
+            reassembler.advance(now, &mut deliver);
         }
-        assert!(defragmenter.memory() <= LIMITS.memory, "{} bytes", defragmenter.memory());
+        assert!(reassembler.memory() <= LIMITS.memory, "{} bytes", reassembler.memory());
     }
-    defragmenter.finish(&mut give);
-    let counters = defragmenter.counters();
-    assert_eq!(given, counters.whole + counters.heads);
+    reassembler.finish(&mut deliver);
+    let counters = reassembler.counters();
+    assert_eq!(delivered, counters.whole + counters.heads);
 });
