@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use observe::{Exposition, Kind, Labels};
-use packet::tzsp::Reason;
+use packet::decap::Reason;
 use source::tzsp::{Port, Report};
 
 /// The reports of all sources that receive TZSP.

@@ -15,7 +15,7 @@ mod wire;
 
 use std::net::IpAddr;
 
-use packet::tzsp::{self, Direction, Message, Reason};
+use packet::decap::{Channel, Payload, Reason, TZSP};
 use packet::{LinkType, Record, Timestamp};
 
 pub use listen::Listen;
@@ -31,8 +31,8 @@ pub struct Datagram<'a> {
     pub sender: IpAddr,
     /// The port that it sent to.
     pub listen_port: u16,
-    /// What the datagram says the router did with the packet.
-    pub direction: Direction,
+    /// Which of the router's streams the packet belongs to.
+    pub channel: Channel,
     /// When the datagram was received.
     pub time: Timestamp,
     /// What the first bytes of the packet are.
@@ -95,25 +95,22 @@ impl Counters {
     fn unpack(&mut self, envelope: Envelope, payload: &[u8], give: &mut impl FnMut(Datagram<'_>)) {
         self.datagrams += 1;
         self.incomplete += u64::from(envelope.missing > 0);
-        match tzsp::decode(payload) {
-            Ok(Message::Packet(packet)) => {
+        match (TZSP.decode)(payload, envelope.missing) {
+            Ok(Payload::Packet(packet)) => {
                 self.packets += 1;
-                let Envelope { sender, listen_port, time, missing } = envelope;
-                let link_type = packet.encapsulation.link_type();
-                let original = packet.wire_len(missing);
-                let direction = packet.direction;
+                let Envelope { sender, listen_port, time, .. } = envelope;
                 give(Datagram {
                     sender,
                     listen_port,
-                    direction,
+                    channel: packet.channel,
                     time,
-                    link_type,
-                    original,
+                    link_type: packet.link_type,
+                    original: packet.wire_len,
                     bytes: packet.bytes,
                 });
             }
-            Ok(Message::Keepalive | Message::PortOpener) => self.idle += 1,
-            Err(error) => self.errors[error.reason() as usize] += 1,
+            Ok(Payload::Keepalive) => self.idle += 1,
+            Err(reason) => self.errors[reason as usize] += 1,
         }
     }
 }

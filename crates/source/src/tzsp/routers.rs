@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use batch::Interface;
+use packet::decap::Channel;
 use packet::record::MAX_CAPTURED;
-use packet::tzsp::Direction;
 use packet::{LinkType, Origin, Record};
 
 use super::Datagram;
@@ -19,8 +19,8 @@ use crate::packer::{Lane, Pace, Packer};
 /// The most routers that are told apart, by address, port and link type. Whoever finds the port can send from any address.
 const MAX_ROUTERS: usize = 4096;
 
-/// What tells origins apart: port, router, direction, link type.
-type Key = (u16, IpAddr, Direction, LinkType);
+/// What tells origins apart: port, router, channel, link type.
+type Key = (u16, IpAddr, Channel, LinkType);
 
 /// Packs the packets of many routers.
 pub(super) struct Routers<'a> {
@@ -40,7 +40,7 @@ impl<'a> Routers<'a> {
     /// Takes a packet in.
     #[inline]
     pub(super) fn push(&mut self, datagram: &Datagram<'_>) {
-        let key = (datagram.listen_port, datagram.sender, datagram.direction, datagram.link_type);
+        let key = (datagram.listen_port, datagram.sender, datagram.channel, datagram.link_type);
         let lane = match self.lanes.get(&key) {
             Some(lane) => *lane,
             None if self.lanes.len() < MAX_ROUTERS => self.open(key),
@@ -55,11 +55,11 @@ impl<'a> Routers<'a> {
     }
 
     fn open(&mut self, key: Key) -> Lane {
-        let (port, sender, direction, link_type) = key;
+        let (port, sender, channel, link_type) = key;
         let sender = sender.to_canonical();
-        let (device, listen_port) = match direction {
-            Direction::Received => (sender.to_string(), Some(port)),
-            Direction::Transmit => (format!("{sender} transmit {port}"), None),
+        let (device, listen_port) = match channel {
+            Channel::Received => (sender.to_string(), Some(port)),
+            Channel::Transmit => (format!("{sender} transmit {port}"), None),
         };
         // An origin has one order and one account: another link type makes another one.
         let also = |known: &Key| (known.0, known.1, known.2) == (key.0, key.1, key.2);
