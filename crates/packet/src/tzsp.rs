@@ -64,7 +64,7 @@ impl Packet<'_> {
     /// This is the length in the tags ([`Packet::original_len`]). Without that tag it is the number of bytes that arrived
     /// or are missing, or the end of the IP packet if that is larger: then the router truncated the packet.
     #[must_use]
-    pub fn wire_len(&self, missing: u32) -> u32 {
+    pub(crate) fn wire_len(&self, missing: u32) -> u32 {
         self.original_len().unwrap_or_else(|| {
             let sent = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX).saturating_add(missing);
             // The maximum length of the frame, so that it does not limit that of the IP header.

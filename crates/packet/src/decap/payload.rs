@@ -24,7 +24,7 @@ pub struct InnerPacket<'a> {
     pub channel: Channel,
 }
 
-/// Tells the packet streams of one sender apart.
+/// Distinguishes the packet streams of one sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Channel {
     /// Packets that the sender observed.

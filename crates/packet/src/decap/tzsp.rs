@@ -38,7 +38,7 @@ mod tests {
     use crate::LinkType;
 
     #[test]
-    fn packets_keepalives_and_errors_are_told_apart() {
+    fn packets_keepalives_and_errors_are_mapped() {
         let packet = |link_type, wire_len, channel| {
             Ok(Payload::Packet(InnerPacket { link_type, wire_len, bytes: &[0xaa, 0xbb], channel }))
         };

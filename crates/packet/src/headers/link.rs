@@ -98,8 +98,8 @@ fn parse_other(link_type: LinkType, bytes: &[u8]) -> Link {
     start.into()
 }
 
-/// BSD loopback: a four-byte address family, in network byte order (LOOP) or in that of the capturing host (NULL). The
-/// position of the zero bytes tells the two host orders apart. IPv6's number differs between the BSDs.
+/// BSD loopback: a four-byte address family, in network byte order (LOOP) or in that of the capturing host (NULL), which
+/// shows in the position of the zero bytes. IPv6's number differs between the BSDs.
 fn bsd_loopback(bytes: &[u8], network_order: bool) -> Option<NetworkStart> {
     let word = array(bytes, 0)?;
     let family = match u32::from_le_bytes(word) {
