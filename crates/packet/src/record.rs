@@ -91,13 +91,13 @@ pub fn header(time: Timestamp, captured: u32, original: u32) -> [u8; HEADER_LEN]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The header is incomplete.
-    #[error("a record's header needs {HEADER_LEN} bytes, but {had} are left")]
+    #[error("a record's header needs {HEADER_LEN} bytes, {had} are left")]
     Header {
         /// Bytes left.
         had: usize,
     },
     /// The packet is incomplete.
-    #[error("a record's packet needs {needed} bytes, but {had} are left")]
+    #[error("a record's packet needs {needed} bytes, {had} are left")]
     Bytes {
         /// The captured length.
         needed: usize,
@@ -105,7 +105,7 @@ pub enum RecordError {
         had: usize,
     },
     /// The captured length exceeds [`MAX_CAPTURED`].
-    #[error("a record's captured length of {captured} bytes exceeds {MAX_CAPTURED}")]
+    #[error("a record claims {captured} bytes, more than {MAX_CAPTURED}")]
     TooLong {
         /// The captured length.
         captured: u32,

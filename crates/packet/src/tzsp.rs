@@ -159,7 +159,7 @@ pub enum Error {
         number: u16,
     },
     /// The datagram ends before the END tag.
-    #[error("the TZSP tag at offset {at} needs {needed} bytes, but {had} are left")]
+    #[error("the TZSP tag at offset {at} needs {needed} bytes, {had} are left")]
     Tags {
         /// Offset of the incomplete tag in the datagram.
         at: usize,
