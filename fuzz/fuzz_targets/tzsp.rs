@@ -24,6 +24,9 @@ fuzz_target!(|datagram: &[u8]| {
     let mut again = Vec::new();
     encode(&Header { packet_type, encapsulation, tags: &tags }, packet.bytes, &mut again);
     let Ok(Message::Packet(copy)) = decode(&again) else { panic!("it was a packet") };
-    assert_eq!((copy.packet_type, copy.encapsulation, copy.bytes), (packet_type, encapsulation, packet.bytes));
+    assert_eq!(
+        (copy.packet_type, copy.encapsulation, copy.bytes),
+        (packet_type, encapsulation, packet.bytes)
+    );
     assert!(copy.tags.eq(tags));
 });
