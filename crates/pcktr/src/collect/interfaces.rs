@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use batch::{DecodeError, Interface, Received};
-use merge::SourceId;
 use observe::{Observers, OriginId};
-use packet::{LinkType, Origin};
+use packet::{LinkType, Origin, SourceId};
 use sink::{InterfaceId, StreamError, Writer};
 use source::pull::Message;
 use tracing::warn;
