@@ -26,7 +26,7 @@ pub use gaps::LOSS_TIMEOUT;
 pub use stats::{Counts, DiscardReason, SourceStats, WriteOutcome};
 
 /// The default number of sources that have an account of their own.
-pub const MAX_SOURCES: u32 = 4096;
+const MAX_SOURCES: u32 = 4096;
 
 /// What the ledger found out about a batch.
 #[must_use]
@@ -52,7 +52,7 @@ pub struct Ledger {
 }
 
 impl Default for Ledger {
-    /// A ledger for [`MAX_SOURCES`] sources.
+    /// A ledger with accounts for 4096 sources.
     fn default() -> Self {
         Self::new(MAX_SOURCES)
     }

@@ -28,7 +28,7 @@ use packet::record::Extent;
 use packet::{SourceId, Timestamp};
 
 use crate::MonotonicTime;
-use crate::source_queue::{QueuedBatch, SourceQueue};
+use crate::source_queue::{PacketRun, QueuedBatch, SourceQueue};
 use crate::winner_tree::{Key, Kind, WinnerTree};
 
 /// How long packets wait, and how much memory they may take.
@@ -72,21 +72,6 @@ pub struct Arrival<B, T = ()> {
     pub extent: Extent,
     /// No later batch of this source holds an older packet.
     pub watermark: Timestamp,
-}
-
-/// Consecutive packets of one source: whole records, a slice of one batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketRun<'a, T> {
-    /// The source they come from.
-    pub source: SourceId,
-    /// The tag that the batch was pushed with.
-    pub tag: T,
-    /// The packets, as [`packet::record`]s.
-    pub bytes: &'a [u8],
-    /// How many packets there are.
-    pub packets: u32,
-    /// How many of them are late: older than a packet handed out before.
-    pub late: u32,
 }
 
 /// Many sources in, one order out. `B` holds the records of a batch, `T` is the tag that each run of a batch carries.
@@ -248,21 +233,22 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
 
     /// The next run that is due by `now`; `None` if everything that is left has to wait.
     ///
-    /// Nothing happens between two calls, so the caller may stop at any run and go on later. A batch is freed by the call
-    /// after the one that handed out its last run.
+    /// Each call decides on one run only: the caller may stop after any of them, push further batches and go on later. A
+    /// batch is freed by the call after the one that handed out its last run.
     pub fn next_run(&mut self, now: MonotonicTime) -> Option<PacketRun<'_, T>> {
         self.now = self.now.max(now);
         self.departing = None;
-        loop {
-            if let Some((slot, limit)) = self.next_in_order() {
-                return self.take_run(slot, limit);
+        let (slot, limit) = loop {
+            if let Some(next) = self.next_in_order() {
+                break next;
             }
             if let Some(slot) = self.take_forced() {
-                return self.take_run(slot, Timestamp::MAX);
+                break (slot, Timestamp::MAX);
             }
             let slot = self.overdue().or_else(|| self.over_limit())?;
             self.force(slot);
-        }
+        };
+        self.take_run(slot, limit)
     }
 
     /// When [`Merge::next_run`] may have a run if no batch arrives before; `None` while nothing is queued.
@@ -318,28 +304,18 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
     /// Takes the run up to `limit` from the front of a source's queue.
     fn take_run(&mut self, slot: u32, limit: Timestamp) -> Option<PacketRun<'_, T>> {
         let queue = &mut self.queues[slot as usize];
-        let first = queue.batches.front_mut()?;
-        let start = first.consumed;
-        let run = first.measure_run(limit, self.newest);
+        let run = queue.batches.front()?.measure_run(limit, self.newest);
         self.newest = run.newest;
         self.packets -= u64::from(run.packets);
         if let Some(next) = run.next {
-            first.consumed += run.len;
-            first.packets -= run.packets;
-            first.head = next;
-        } else {
-            self.bytes -= first.payload.as_ref().len();
-            self.departing = queue.batches.pop_front();
+            self.tree.set(slot, Key::packet(next, slot));
+            return queue.batches.front_mut().map(|first| first.split_run(queue.source, &run, next));
         }
+        self.departing = queue.batches.pop_front();
         self.tree.set(slot, queue.key(slot));
-        let batch = if run.next.is_some() { queue.batches.front() } else { self.departing.as_ref() }?;
-        Some(PacketRun {
-            source: queue.source,
-            tag: batch.tag,
-            bytes: batch.payload.as_ref().get(start..start + run.len).unwrap_or_default(),
-            packets: run.packets,
-            late: run.late,
-        })
+        let last = self.departing.as_ref()?;
+        self.bytes -= last.payload.as_ref().len();
+        Some(last.run(queue.source, last.consumed, &run))
     }
 
     /// Begins to force out the first batch of a source: in its place, as far as it has one.

@@ -76,7 +76,7 @@ pub(crate) struct QueuedBatch<B, T> {
     pub(crate) ordered: bool,
 }
 
-impl<B: AsRef<[u8]>, T> QueuedBatch<B, T> {
+impl<B: AsRef<[u8]>, T: Copy> QueuedBatch<B, T> {
     pub(crate) fn new(number: u64, arrived: MonotonicTime, tag: T, payload: B, extent: Extent) -> Self {
         let Extent { packets, first: head, latest, ordered } = extent;
         Self { number, arrived, tag, payload, consumed: 0, packets, head, latest, ordered }
@@ -101,6 +101,43 @@ impl<B: AsRef<[u8]>, T> QueuedBatch<B, T> {
         let packets = if run.next.is_none() { self.packets } else { run.packets.min(self.packets) };
         RunExtent { packets, late: run.late.min(packets), ..run }
     }
+
+    /// Splits off the run at the front, which ends before a packet of the time `next`.
+    #[inline]
+    pub(crate) fn split_run(
+        &mut self,
+        source: SourceId,
+        run: &RunExtent,
+        next: Timestamp,
+    ) -> PacketRun<'_, T> {
+        let start = self.consumed;
+        self.consumed += run.len;
+        self.packets -= run.packets;
+        self.head = next;
+        self.run(source, start, run)
+    }
+
+    /// The run that begins at the byte `start`.
+    #[inline]
+    pub(crate) fn run(&self, source: SourceId, start: usize, run: &RunExtent) -> PacketRun<'_, T> {
+        let bytes = self.payload.as_ref().get(start..start + run.len).unwrap_or_default();
+        PacketRun { source, tag: self.tag, bytes, packets: run.packets, late: run.late }
+    }
+}
+
+/// Consecutive packets of one source: whole records, a slice of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketRun<'a, T> {
+    /// The source they come from.
+    pub source: SourceId,
+    /// The tag that the batch was pushed with.
+    pub tag: T,
+    /// The packets, as [`packet::record`]s.
+    pub bytes: &'a [u8],
+    /// How many packets there are.
+    pub packets: u32,
+    /// How many of them are late: older than a packet handed out before.
+    pub late: u32,
 }
 
 /// The size of a run.
@@ -124,21 +161,25 @@ pub(crate) struct RunExtent {
 /// does not have, belong to the run before them, so that no byte is dropped.
 #[inline]
 fn measure(bytes: &[u8], limit: Timestamp, newest: Timestamp) -> RunExtent {
-    let mut run = RunExtent { len: 0, packets: 0, late: 0, newest, next: None };
-    while let Some(header) = bytes.get(run.len..).and_then(<[u8]>::first_chunk::<HEADER_LEN>) {
+    let mut run = RunExtent { len: bytes.len(), packets: 0, late: 0, newest, next: None };
+    let mut rest = bytes;
+    // The first record belongs to the run whatever its time is.
+    let mut bound = Timestamp::MAX;
+    while let Some((header, behind)) = rest.split_first_chunk::<HEADER_LEN>() {
         let word =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let time = Timestamp::from_parts(word(0), word(4));
-        if time > limit && run.packets > 0 {
+        if time > bound {
+            run.len = bytes.len() - rest.len();
             run.next = Some(time);
-            return run;
+            break;
         }
+        bound = limit;
         run.late += u32::from(time < run.newest);
         run.newest = run.newest.max(time);
         run.packets += 1;
-        run.len = run.len.saturating_add(HEADER_LEN).saturating_add(word(8) as usize);
+        rest = behind.get(word(8) as usize..).unwrap_or_default();
     }
-    run.len = bytes.len();
     run
 }
 

@@ -90,14 +90,16 @@ impl WinnerTree {
             self.grow(slot as usize + 1);
         }
         let mut at = self.leaves() + slot as usize;
-        self.nodes[at] = key;
+        let mut best = key;
+        self.nodes[at] = best;
         while at > 1 {
-            let best = self.nodes[at].min(self.nodes[at ^ 1]);
+            best = best.min(self.nodes[at ^ 1]);
             at /= 2;
             self.nodes[at] = best;
         }
     }
 
+    #[cold]
     fn grow(&mut self, slots: usize) {
         let old = self.leaves();
         let leaves = slots.next_power_of_two();
