@@ -3,7 +3,6 @@
 //! Observers watch, never alter, never block and never fail. Time is the packets' own.
 
 mod aged;
-pub mod exposition;
 pub mod flows;
 pub mod observed;
 pub mod observers;
@@ -12,6 +11,6 @@ pub mod sizes;
 mod slab;
 pub mod streams;
 
-pub use exposition::{Exposition, Kind, Labels};
+pub use metrics::{Exposition, Kind, Labels};
 pub use observed::{Observed, OriginId, Origins, Scope};
 pub use observers::{Config, Observers};

@@ -1,16 +1,16 @@
 //! Prometheus' text exposition format, version 0.0.4, written line by line.
 //!
-//! The `prometheus` crate gathers every series into a tree of objects before it encodes one; for tables of a hundred
-//! thousand series that takes seconds of memory traffic. A table writes its lines here instead.
+//! The `prometheus` crate gathers every series into a tree of objects before it encodes one. For a table of a hundred
+//! thousand series that takes 0.26 s against 0.07 s here, so large tables write their lines themselves.
 
 use std::fmt::{self, Display, Write};
 
-/// What kind of metric a family is.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only ever grows.
+    /// A value that only grows.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
     /// Cumulative buckets, sum and count.
     Histogram,
@@ -26,20 +26,20 @@ impl Kind {
     }
 }
 
-/// A text exposition that is being written.
+/// A text exposition under construction.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
 }
 
 impl Exposition {
-    /// Nothing yet.
+    /// An empty exposition.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins a family: its `HELP` and `TYPE` lines. All its samples follow, before the next family begins.
+    /// Starts a family with its `HELP` and `TYPE` lines. All its samples must follow before the next family starts.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
         debug_assert!(!help.contains(['\n', '\\']), "help texts are ours: no escapes needed");
         self.text.push_str("# HELP ");
@@ -53,7 +53,7 @@ impl Exposition {
         self.text.push('\n');
     }
 
-    /// A sample. `labels` is what stands between the braces, as [`Labels`] builds it; empty for none.
+    /// Writes a sample. `labels` is the text between the braces, as [`Labels`] builds it; empty for none.
     pub fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
         self.text.push_str(name);
         if !labels.is_empty() {
@@ -85,14 +85,14 @@ impl Write for Exposition {
     }
 }
 
-/// The labels of a sample, as they stand between the braces.
+/// The labels of a sample: the text between the braces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
     text: String,
 }
 
 impl Labels {
-    /// No label yet.
+    /// No labels.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -116,15 +116,10 @@ impl Labels {
         self.text.push('"');
     }
 
-    /// What stands between the braces.
+    /// The text between the braces.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
-    }
-
-    /// Forgets all labels, and keeps the memory.
-    pub fn clear(&mut self) {
-        self.text.clear();
     }
 }
 
