@@ -10,8 +10,8 @@ use sink::Relay;
 use sink::push::Handle;
 use source::{OwnTraffic, Quota, Run};
 use tracing::{error, info};
+use web::Status;
 
-use crate::metrics::Figures;
 use crate::program::{Ended, Failure, Program};
 use crate::relay;
 use crate::settings::{CaptureSettings, CommonSettings, Input, InputSettings, ObserveSettings};
@@ -54,7 +54,7 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
     }
     let program = Program {
         render: render(&observers, &devices, &sources.tzsp(), Some(handle.clone())),
-        figures: figures(&observers, &devices, Some(handle.clone())),
+        status: status(&observers, &devices, Some(handle.clone())),
         unfinished: Arc::new({
             let handle = handle.clone();
             move || format!("{} packets are not sent", handle.status().waiting_packets)
@@ -79,7 +79,7 @@ pub(crate) fn observe(settings: &ObserveSettings, stop: &Stop) -> Result<Program
     let devices = sources.devices();
     let program = Program {
         render: render(&observers, &devices, &sources.tzsp(), None),
-        figures: figures(&observers, &devices, None),
+        status: status(&observers, &devices, None),
         unfinished: Arc::new(|| "nothing".to_owned()),
         work: Box::new(move || Ok(Ended::of(sources.run(|| Tap::new(Arc::clone(&observers), None))?))),
     };
@@ -134,16 +134,16 @@ fn finish(relay: Relay, stop: &Stop, waits: bool) {
     info!(packets = status.sent_packets.saturating_sub(left), dropped = status.dropped_packets, "sent");
 }
 
-fn figures(
+fn status(
     observers: &Arc<Observers>,
     devices: &Devices,
     relay: Option<Handle>,
-) -> Arc<dyn Fn() -> Figures + Send + Sync> {
+) -> Arc<dyn Fn() -> Status + Send + Sync> {
     let (observers, devices) = (Arc::clone(observers), devices.clone());
     Arc::new(move || {
         let [_, dropped, queue_freezes] = devices.sums();
-        let relay_dropped = relay.as_ref().map_or(0, |relay| relay.status().dropped_packets);
-        Figures { packets: observers.packets(), dropped: dropped + relay_dropped, queue_freezes }
+        let lost = relay.as_ref().map_or(0, |relay| relay.status().dropped_packets);
+        Status { packets: observers.packets(), dropped, lost, queue_freezes }
     })
 }
 

@@ -16,8 +16,8 @@ use sink::{PcapNgWriter, PcapWriter, Stream, Writer};
 use source::Pull;
 use source::pull::Connections;
 use tracing::info;
+use web::Status;
 
-use crate::metrics::Figures;
 use crate::program::{Ended, Failure, Program};
 use crate::settings::{CollectSettings, FileOrStdio, OutputFormat};
 use crate::signals::Stop;
@@ -69,9 +69,9 @@ pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program
             let shared = Arc::clone(&shared);
             move |out| expose::expose(&shared, out)
         }),
-        figures: Arc::new({
+        status: Arc::new({
             let shared = Arc::clone(&shared);
-            move || figures(&shared)
+            move || status(&shared)
         }),
         unfinished: Arc::new(move || {
             let waiting = shared.waiting_packets.load(std::sync::atomic::Ordering::Relaxed);
@@ -81,11 +81,11 @@ pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program
     })
 }
 
-fn figures(shared: &Shared) -> Figures {
-    let mut figures = Figures { packets: shared.observers.packets(), ..Figures::default() };
+fn status(shared: &Shared) -> Status {
+    let mut status = Status { packets: shared.observers.packets(), ..Status::default() };
     for (_, source) in shared.ledger().sources() {
-        let dropped = source.dropped;
-        figures.dropped += dropped.kernel + dropped.interface + dropped.relay + source.lost.packets;
+        status.dropped += source.dropped.kernel + source.dropped.interface;
+        status.lost += source.dropped.relay + source.lost.packets;
     }
-    figures
+    status
 }

@@ -1,12 +1,10 @@
-//! Packets of many machines, seen from one place.
+//! `pcktr` captures packets, relays them to a collector, merges them into one stream, and measures them.
 
 mod capture;
 mod cli;
 mod collect;
 mod libraries;
 mod logging;
-mod memory;
-mod metrics;
 mod observers;
 mod program;
 mod relay;
@@ -22,36 +20,36 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use prometheus::Registry;
 use tracing::{error, info};
+use web::{Metrics, MetricsFile, Page, Readiness, Server, Site};
 
-use metrics::{Metrics, MetricsFile, Page, Readiness, Server, Site};
 use program::{Ended, Failure};
-use settings::Settings;
+use settings::{ModeSettings, Settings};
 use signals::Stop;
 
-/// For handing over what has been captured, once it is time to stop.
+/// The time limit for sending or writing what is left after the stop is requested.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let flags = match cli::parse(std::env::args_os()) {
         Ok(flags) => flags,
         Err(answer) => {
-            // Whoever asked for help may have gone away.
+            // Standard output may be closed.
             _ = answer.print();
             return if answer.use_stderr() { settings::EXIT_CODE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let host_name =
-        hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into());
-    let settings = match Settings::load(std::env::vars_os(), &flags, &host_name) {
+    let uname = rustix::system::uname();
+    let settings = match Settings::load(std::env::vars_os(), &flags, &uname.nodename().to_string_lossy()) {
         Ok(settings) => settings,
         Err(errors) => {
             _ = writeln!(io::stderr(), "{errors}");
             return settings::EXIT_CODE.into();
         }
     };
-    memory::keep_large_blocks();
-    logging::start(settings.common().log.clone());
+    libraries::tune_allocator();
+    logging::start(settings.program.log.clone());
     match run(&settings) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Badly) => ExitCode::FAILURE,
@@ -66,39 +64,43 @@ fn main() -> ExitCode {
     }
 }
 
-/// Opens everything, then does the work.
+/// Opens everything, then runs the mode to its end.
 fn run(settings: &Settings) -> Result<Ended, Failure> {
-    let common = settings.common();
-    let server = common.metrics_address.as_ref().map(Server::bind).transpose()?;
-    let stop = Stop::new()?;
-    let program = match settings {
-        Settings::Capture(settings) => capture::capture(settings, &stop)?,
-        Settings::Observe(settings) => capture::observe(settings, &stop)?,
-        Settings::Collect(settings) => collect::collect(settings, &stop)?,
+    let Settings { mode, program: options } = settings;
+    let server = options.metrics_address.as_ref().map(Server::bind).transpose()?;
+    let stop = Stop::new();
+    let program = match mode {
+        ModeSettings::Capture(settings) => capture::capture(settings, &stop)?,
+        ModeSettings::Observe(settings) => capture::observe(settings, &stop)?,
+        ModeSettings::Collect(settings) => collect::collect(settings, &stop)?,
     };
     signals::install(stop.clone(), GRACE, Arc::clone(&program.unfinished))?;
 
-    let metrics = Arc::new(Metrics::new(program.render));
-    // Written for the last time when it is dropped, after the work.
-    let _file = match common.metrics_file.clone() {
+    let registry = Registry::new();
+    web::register_process(&registry, [("libpcap", libraries::libpcap()), ("libzmq", libraries::libzmq())])?;
+    let render = program.render;
+    let metrics = Arc::new(Metrics::new(registry, move |out| render(out)));
+    // Dropped, and so written for the last time, after the work.
+    let _file = match options.metrics_file.clone() {
         Some(path) => Some(MetricsFile::start(path, Arc::clone(&metrics))?),
         None => None,
     };
-    let readiness = Readiness::default();
+    let readiness = Readiness::new(stop.flag());
     if let Some(server) = server {
         info!(addresses = ?server.addresses(), "serving metrics");
-        let page = Page { mode: settings.mode(), figures: program.figures };
+        let status = program.status;
+        let page = Page::new(mode.mode().as_str(), move || status());
         server.start(Site { metrics, page, readiness: readiness.clone() })?;
     }
-    if let Some(longest) = common.max_duration {
+    if let Some(limit) = options.max_duration {
         let stop = stop.clone();
         thread::Builder::new().name("max-duration".into()).spawn(move || {
-            if !stop.wait_timeout(longest) {
+            if !stop.wait_timeout(limit) {
                 stop.set();
-                signals::end_after(GRACE, &program.unfinished);
+                signals::exit_after(GRACE, &program.unfinished);
             }
         })?;
     }
-    readiness.set(true);
+    readiness.set_started();
     Ok((program.work)()?)
 }

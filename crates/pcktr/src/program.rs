@@ -1,29 +1,28 @@
-//! A mode that is set up: all sockets, devices and files are open, and nothing runs yet.
+//! A mode that is ready to run: all sockets, devices and files are open.
 
 use std::sync::Arc;
 
-use observe::Exposition;
+use metrics::Exposition;
+use web::Status;
 
-use crate::metrics::Figures;
-
-/// What every mode consists of.
+/// A mode that is ready to run.
 pub(crate) struct Program {
     /// Writes the metrics.
     pub(crate) render: Arc<dyn Fn(&mut Exposition) + Send + Sync>,
-    /// Gives the figures of the landing page.
-    pub(crate) figures: Arc<dyn Fn() -> Figures + Send + Sync>,
-    /// Says what is not handed over yet.
+    /// Returns the figures of the status page.
+    pub(crate) status: Arc<dyn Fn() -> Status + Send + Sync>,
+    /// Describes what has not been sent or written yet.
     pub(crate) unfinished: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Does the work, to the end.
+    /// Runs it to its end.
     pub(crate) work: Box<dyn FnOnce() -> anyhow::Result<Ended>>,
 }
 
-/// How the work has ended.
+/// How a mode ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// As it should.
+    /// Normally.
     Well,
-    /// Before its time, as the log says.
+    /// Prematurely; the log says why.
     Badly,
 }
 
@@ -33,12 +32,12 @@ impl Ended {
     }
 }
 
-/// Why a mode cannot be set up.
+/// Why a mode cannot start.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The settings are wrong, as only the attempt could show.
+    /// A setting is invalid, which only opening it could tell.
     Settings(anyhow::Error),
-    /// Something else is.
+    /// Another error.
     Rest(anyhow::Error),
 }
 

@@ -195,15 +195,15 @@ mod tests {
         for port in ["", "0", "*", "65536", "99999", "7386/x"] {
             check(
                 &format!("tcp://host:{port}"),
-                &format!("holds `{port}`, which is no port (a port is a number from 1 to 65535)"),
+                &format!("contains `{port}`, which is not a valid port (1 to 65535)"),
             );
         }
         check("tcp://::1:7386", "lacks brackets (an IPv6 address goes in brackets: `[::1]`)");
-        check("tcp://[::1%lo]:7386", "holds `::1%lo`, which is no IPv6 address (such as `[::1]`)");
+        check("tcp://[::1%lo]:7386", "contains `::1%lo`, which is no IPv6 address (such as `[::1]`)");
         for host in ["", "a b", "-a", "eth0;b", "1.2.3.256", "1.2.3", "a:b"] {
             check(
                 &format!("tcp://{host}:7386"),
-                &format!("holds `{host}`, which is no host (a name or an address)"),
+                &format!("contains `{host}`, which is no host (a name or an address)"),
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The metrics in a file, for node_exporter's textfile collector, and for what is left of a run that has ended.
+//! The metrics file, for node_exporter's textfile collector, and to keep the final metrics of a run.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -12,54 +12,54 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::Metrics;
+use crate::Metrics;
 
-/// Prometheus scrapes every 15 s by custom: the textfile collector then never hands out older figures than ours.
+/// A usual scrape interval of Prometheus.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Everybody may read the file: node_exporter runs as a user of its own.
+/// World-readable, because node_exporter usually runs as another user.
 const PERMISSIONS: u32 = 0o644;
 
-/// The file can't be written.
+/// The metrics file cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
-    /// Something else has that name: a device, a pipe, a directory. A rename would put a file in its place.
-    #[error("METRICS_FILE: `{}` is no regular file (name one, or a path where there is nothing yet)", path.display())]
+pub enum FileError {
+    /// The path is a device, a pipe or a directory, which renaming a file to it would replace.
+    #[error("METRICS_FILE: `{}` is not a regular file (use another path)", path.display())]
     NotRegular {
         /// The path.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// Writing failed.
     #[error(
-        "METRICS_FILE: can't write `{}`: {error} (the directory must exist, and this user must be allowed to make files in it)",
+        "METRICS_FILE: cannot write `{}`: {error} (the directory must exist and be writable by this user)",
         path.display(),
     )]
     Write {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// No thread to write it.
-    #[error("METRICS_FILE: no thread to write it: {0}")]
+    /// The thread cannot be created.
+    #[error("METRICS_FILE: cannot create a thread: {0}")]
     Thread(io::Error),
 }
 
-/// A file that is written again and again, until this is dropped; then once more.
+/// A file that is rewritten regularly, and a last time when this is dropped.
 #[derive(Debug)]
-pub(crate) struct MetricsFile {
-    /// Never sent on: its end is the message.
+pub struct MetricsFile {
+    /// Nothing is sent. Dropping it ends the thread.
     running: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl MetricsFile {
-    /// Writes `metrics` to `path`, now, every 15 s, and when the answer is dropped.
+    /// Writes `metrics` to `path` now, every 15 s, and when the returned value is dropped.
     ///
     /// # Errors
     ///
-    /// When the first writing fails. Later failures are logged, once in a row.
-    pub(crate) fn start(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, FileError> {
+    /// The first write fails. Later failures are logged, consecutive ones once.
+    pub fn start(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, FileError> {
         write(&path, &metrics.text())?;
         let (running, ended) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("metrics-file".to_owned()).spawn(move || {
@@ -68,11 +68,11 @@ impl MetricsFile {
                 let last = !matches!(ended.recv_timeout(INTERVAL), Err(RecvTimeoutError::Timeout));
                 match (write(&path, &metrics.text()), failing) {
                     (Err(error), false) => {
-                        warn!(%error, "the metrics file is out of date");
+                        warn!(%error, "cannot update the metrics file");
                         failing = true;
                     }
                     (Ok(()), true) => {
-                        info!(path = %path.display(), "the metrics file is written again");
+                        info!(path = %path.display(), "the metrics file is updated again");
                         failing = false;
                     }
                     (Err(_), true) | (Ok(()), false) => {}
@@ -90,40 +90,40 @@ impl Drop for MetricsFile {
     fn drop(&mut self) {
         self.running = None;
         if let Some(thread) = self.thread.take() {
-            // If it has panicked, its message has been printed.
+            // If the thread panicked, its message has been printed.
             _ = thread.join();
         }
     }
 }
 
-/// Puts `text` into the file at once: a reader finds the old text or the new one, and nothing between.
+/// Replaces the file atomically: a reader finds the old text or the new text.
 fn write(path: &Path, text: &str) -> Result<(), FileError> {
-    // What a symbolic link leads to is replaced, rather than the link.
+    // Replaces the target of a symbolic link, not the link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(FileError::NotRegular { path: path.clone() });
     }
-    let beside = beside(path);
-    let written = write_new(&beside, text).and_then(|()| fs::rename(&beside, path));
+    let temporary = temporary(path);
+    let written = write_new(&temporary, text).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
-        _ = fs::remove_file(&beside);
+        _ = fs::remove_file(&temporary);
         FileError::Write { path: path.clone(), error }
     })
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    // Left over from a run that was killed, or a link that somebody has laid out for us: never written through.
+    // Removes the remains of a killed run. `create_new` does not follow a symbolic link planted by another user.
     _ = fs::remove_file(path);
     let mut file = File::create_new(path)?;
-    // Whatever the umask says.
+    // Independent of the umask.
     file.set_permissions(Permissions::from_mode(PERMISSIONS))?;
-    // Not synced: what a power cut leaves behind is of no use to anybody.
+    // Not synced: metrics need not survive a power failure.
     file.write_all(text.as_bytes())
 }
 
-/// A name in the same directory, so that a rename is enough; hidden, and not `*.prom`, so that node_exporter does not
-/// read it; with the process' number, so that two programs do not write into one file.
-fn beside(path: &Path) -> PathBuf {
+/// The path of a temporary file: in the same directory, so that it can be renamed; hidden and not `*.prom`, so that
+/// node_exporter ignores it; with the process ID, so that two programs do not share it.
+fn temporary(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.new", std::process::id()));
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory of this test's own.
+    /// A temporary directory, removed when dropped.
     struct Directory(PathBuf);
 
     impl Directory {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole() {
+    fn file_is_replaced_atomically() {
         let directory = Directory::new("replaced");
         let path = directory.0.join("x.prom");
         let old_open = |text: &str| {
@@ -179,16 +179,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_through_a_link_laid_out_for_us() {
+    fn symbolic_links() {
         let directory = Directory::new("link");
         let path = directory.0.join("x.prom");
         let victim = directory.0.join("victim");
         fs::write(&victim, "untouched").unwrap();
-        symlink(&victim, beside(&path)).unwrap();
+        symlink(&victim, temporary(&path)).unwrap();
         write(&path, "new\n").unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
 
-        // But a link in the file's own place is the user's, and stays.
+        // A link at the path itself is the user's, and is kept.
         let link = directory.0.join("link.prom");
         symlink(&path, &link).unwrap();
         write(&link, "newer\n").unwrap();
@@ -197,30 +197,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_left_alone() {
+    fn other_kinds_of_files_are_refused() {
         let directory = Directory::new("no-file");
         let refused = |path: &Path| write(path, "x").unwrap_err().to_string();
         assert_eq!(
             refused(Path::new("/dev/null")),
-            "METRICS_FILE: `/dev/null` is no regular file (name one, or a path where there is nothing yet)"
+            "METRICS_FILE: `/dev/null` is not a regular file (use another path)"
         );
-        assert!(refused(&directory.0).contains("is no regular file"));
+        assert!(refused(&directory.0).contains("is not a regular file"));
         assert!(refused(&directory.0.join("none/x.prom")).contains("No such file or directory"));
         assert_eq!(directory.names(), [""; 0]);
     }
 
     #[test]
-    fn it_is_written_at_the_start_and_at_the_end() {
+    fn file_is_written_at_start_and_on_drop() {
         let directory = Directory::new("start-end");
         let path = directory.0.join("x.prom");
         let times = std::sync::atomic::AtomicU32::new(0);
-        let render = move |out: &mut observe::Exposition| {
+        let metrics = Arc::new(Metrics::new(prometheus::Registry::new(), move |out| {
             out.sample("times", "", times.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        };
-        let metrics = Arc::new(Metrics::new(Arc::new(render)));
+        }));
         let file = MetricsFile::start(path.clone(), metrics).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().ends_with("\ntimes 0\n"));
+        assert!(fs::read_to_string(&path).unwrap().ends_with("times 0\n"));
         drop(file);
-        assert!(fs::read_to_string(&path).unwrap().ends_with("\ntimes 1\n"));
+        assert!(fs::read_to_string(&path).unwrap().ends_with("times 1\n"));
     }
 }
