@@ -104,7 +104,7 @@ def test_port_in_use(scene):
             (
                 "metrics",
                 {"collect_endpoint": scene.endpoint(), "metrics_addrport": f"127.0.0.1:{port}"},
-                f"METRICS_ADDRPORT: can't listen on `127.0.0.1:{port}`: Address already in use",
+                f"METRICS_ADDRPORT: cannot listen on `127.0.0.1:{port}`: Address already in use",
             ),
         ):
             collect = scene.pcktr(name, mode="collect", **settings)

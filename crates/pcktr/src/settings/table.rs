@@ -9,7 +9,8 @@ use batch::Compression;
 use serde::Deserialize;
 use tracing_subscriber::filter::Targets;
 
-use super::declaration::{BOOLEAN, Declaration, Fallback, Given, Setting, settings};
+use super::declaration::Fallback::{Absent, Computed, Text};
+use super::declaration::{BOOLEAN, Declaration, Given, Setting, settings};
 use super::error::{Fault, SettingError};
 use super::value::*;
 use super::{Endpoint, FileOrStdio, ListenAddress, Mode, OutputFormat, Ports, Selection};
@@ -25,43 +26,33 @@ const DURATION: &str = "DURATION";
 
 settings! {
     MODE => mode: Mode {
-        value: "capture|collect|observe",
-        default: Fallback::Text("capture"),
-        modes: ALL,
+        value: "capture|collect|observe", default: Text("capture"), modes: ALL,
         meaning: "`capture`: capture packets and send them to a collector; `collect`: receive packets from \
                   captures, merge them in timestamp order and write them; `observe`: only measure packets",
         parse: Mode::parse,
     }
 
     DEVICE => device: Vec<String> {
-        value: "NAME,...",
-        default: Fallback::Text("lo"),
-        modes: INPUT,
+        value: "NAME,...", default: Text("lo"), modes: INPUT,
         meaning: "devices to capture on; `any` for all devices",
         parse: devices,
     }
 
     FILTER => filter: Option<String> {
-        value: "EXPRESSION",
-        default: Fallback::Absent,
-        modes: INPUT,
+        value: "EXPRESSION", default: Absent, modes: INPUT,
         meaning: "capture only packets that match this pcap-filter(7) expression",
         parse: optional(text),
     }
 
     SNAPLEN => snaplen: u32 {
-        value: BYTES,
-        default: Fallback::Text("262144"),
-        modes: INPUT,
+        value: BYTES, default: Text("262144"), modes: INPUT,
         meaning: "maximum bytes captured per packet",
         // The maximum is that of libpcap's readers (MAXIMUM_SNAPLEN).
         parse: size(1..=262_144),
     }
 
     BUFFER_SIZE => buffer_size: u32 {
-        value: BYTES,
-        default: Fallback::Text("16MiB"),
-        modes: INPUT,
+        value: BYTES, default: Text("16MiB"), modes: INPUT,
         meaning: "size of the kernel's capture buffer, per device",
         // libpcap's ring consists of blocks of 256 KiB, and the kernel fills one while another is read. libpcap takes
         // the size as an `int`.
@@ -69,26 +60,20 @@ settings! {
     }
 
     PROMISCUOUS => promiscuous: bool {
-        value: BOOLEAN,
-        default: Fallback::Text("true"),
-        modes: INPUT,
+        value: BOOLEAN, default: Text("true"), modes: INPUT,
         meaning: "put devices into promiscuous mode",
         parse: boolean,
     }
 
     READ_FILE => read_file: Option<FileOrStdio> {
-        value: "PATH",
-        default: Fallback::Absent,
-        modes: INPUT,
+        value: "PATH", default: Absent, modes: INPUT,
         meaning: "read packets from this pcap or pcapng file (`-`: standard input) instead of a device, \
                   then exit",
         parse: optional(file_or_stdio),
     }
 
     TZSP_PORT => tzsp_port: Option<Ports> {
-        value: "PORT,...",
-        default: Fallback::Absent,
-        modes: INPUT,
+        value: "PORT,...", default: Absent, modes: INPUT,
         meaning: "receive TZSP on these UDP ports instead of capturing on a device; if `DEVICE` or \
                   `READ_FILE` is also set, extract the TZSP datagrams from its packets, including \
                   fragmented and truncated ones",
@@ -96,199 +81,151 @@ settings! {
     }
 
     SOURCE_NAME => source_name: Option<String> {
-        value: "NAME",
-        default: Fallback::Computed("host name"),
-        modes: CAPTURE,
+        value: "NAME", default: Computed("host name"), modes: CAPTURE,
         meaning: "this capture's name at the collector",
         parse: optional(source_name),
     }
 
     RELAY_ENDPOINT => relay_endpoint: Endpoint {
-        value: "ENDPOINT",
-        default: Fallback::Text("tcp://localhost:7386"),
-        modes: CAPTURE,
+        value: "ENDPOINT", default: Text("tcp://localhost:7386"), modes: CAPTURE,
         meaning: "collector to send packets to: `tcp://host:port` or `ipc://path`",
         parse: Endpoint::parse_remote,
     }
 
     RELAY_BUFFER => relay_buffer: usize {
-        value: BYTES,
-        default: Fallback::Text("64MiB"),
-        modes: CAPTURE,
+        value: BYTES, default: Text("64MiB"), modes: CAPTURE,
         meaning: "send buffer; when it is full, the oldest packets are dropped and counted",
         parse: size(4 * KIB..=1024 * GIB),
     }
 
     BATCH_BYTES => batch_bytes: usize {
-        value: BYTES,
-        default: Fallback::Text("256KiB"),
-        modes: CAPTURE,
+        value: BYTES, default: Text("256KiB"), modes: CAPTURE,
         meaning: "size at which a batch of packets is sent",
         parse: size(4 * KIB..=4 * MIB),
     }
 
     BATCH_DELAY => batch_delay: Duration {
-        value: DURATION,
-        default: Fallback::Text("50ms"),
-        modes: CAPTURE,
+        value: DURATION, default: Text("50ms"), modes: CAPTURE,
         meaning: "time after which a batch of packets is sent even if it is smaller",
         parse: duration(MILLISECOND..=Duration::from_secs(10)),
     }
 
     COMPRESSION => compression: batch::Compression {
-        value: "none|lz4|zstd",
-        default: Fallback::Text("none"),
-        modes: CAPTURE,
+        value: "none|lz4|zstd", default: Text("none"), modes: CAPTURE,
         meaning: "compression of batches: `none`, `lz4` (fast) or `zstd` (smaller)",
         parse: choice(&[("none", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)]),
     }
 
     COLLECT_ENDPOINT => collect_endpoint: Vec<Endpoint> {
-        value: "ENDPOINT,...",
-        default: Fallback::Text("tcp://localhost:7386"),
-        modes: COLLECT,
+        value: "ENDPOINT,...", default: Text("tcp://localhost:7386"), modes: COLLECT,
         meaning: "where to listen for captures: `tcp://host:port`, `tcp://*:port` for all addresses, or \
                   `ipc://path`",
         parse: Endpoint::parse_local,
     }
 
     OUTPUT => output: FileOrStdio {
-        value: "PATH",
-        default: Fallback::Text("-"),
-        modes: COLLECT,
+        value: "PATH", default: Text("-"), modes: COLLECT,
         meaning: "file to write packets to (`-`: standard output)",
         parse: file_or_stdio,
     }
 
     OUTPUT_FORMAT => output_format: OutputFormat {
-        value: "pcap|pcapng",
-        default: Fallback::Text("pcap"),
-        modes: COLLECT,
+        value: "pcap|pcapng", default: Text("pcap"), modes: COLLECT,
         meaning: "`pcap` (with nanosecond timestamps), or `pcapng` (with one interface per source and \
                   device)",
         parse: choice(&[("pcap", OutputFormat::Pcap), ("pcapng", OutputFormat::Pcapng)]),
     }
 
     MERGE_WINDOW => merge_window: Duration {
-        value: DURATION,
-        default: Fallback::Text("200ms"),
-        modes: COLLECT,
+        value: DURATION, default: Text("200ms"), modes: COLLECT,
         meaning: "how long a packet waits for older ones from slower sources",
         // All packets of this time are kept in memory.
         parse: duration(Duration::ZERO..=Duration::from_secs(60)),
     }
 
     EXIT_ON_END => exit_on_end: bool {
-        value: BOOLEAN,
-        default: Fallback::Text("false"),
-        modes: COLLECT,
+        value: BOOLEAN, default: Text("false"), modes: COLLECT,
         meaning: "exit when all sources seen so far have ended",
         parse: boolean,
     }
 
     MAX_PACKETS => max_packets: Option<NonZeroU64> {
-        value: COUNT,
-        default: Fallback::Absent,
-        modes: ALL,
+        value: COUNT, default: Absent, modes: ALL,
         meaning: "exit after this many packets",
         parse: optional(count(NonZeroU64::MIN..=NonZeroU64::MAX)),
     }
 
     MAX_DURATION => max_duration: Option<Duration> {
-        value: DURATION,
-        default: Fallback::Absent,
-        modes: ALL,
+        value: DURATION, default: Absent, modes: ALL,
         meaning: "exit after this time",
         parse: optional(duration(MILLISECOND..=LONGEST)),
     }
 
     OBSERVE => observe: Option<Selection> {
-        value: "OBSERVER,...",
-        default: Fallback::Computed("sizes (observe: all)"),
-        modes: ALL,
+        value: "OBSERVER,...", default: Computed("sizes (observe: all)"), modes: ALL,
         meaning: "what to measure: any of `sizes`, `flows`, `streams` and `pairs`; `all`; or `none`",
         parse: optional(Selection::parse),
     }
 
     FLOW_AGE => flow_age: Duration {
-        value: DURATION,
-        default: Fallback::Text("1h"),
-        modes: ALL,
+        value: DURATION, default: Text("1h"), modes: ALL,
         meaning: "idle time after which a flow or a pair of hosts is forgotten",
         parse: duration(MILLISECOND..=LONGEST),
     }
 
     MAX_FLOWS => max_flows: NonZeroU32 {
-        value: COUNT,
-        default: Fallback::Text("250000"),
-        modes: ALL,
+        value: COUNT, default: Text("250000"), modes: ALL,
         meaning: "maximum number of flows; packets of further flows are counted as untracked",
         parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
     }
 
     STREAM_AGE => stream_age: Duration {
-        value: DURATION,
-        default: Fallback::Text("5m"),
-        modes: ALL,
+        value: DURATION, default: Text("5m"), modes: ALL,
         meaning: "idle time after which a TCP stream is forgotten",
         parse: duration(MILLISECOND..=LONGEST),
     }
 
     STREAM_FINALIZED_AGE => stream_finalized_age: Duration {
-        value: DURATION,
-        default: Fallback::Text("1m"),
-        modes: ALL,
+        value: DURATION, default: Text("1m"), modes: ALL,
         meaning: "idle time after which a closed TCP stream is forgotten",
         parse: duration(MILLISECOND..=LONGEST),
     }
 
     MAX_STREAMS => max_streams: NonZeroU32 {
-        value: COUNT,
-        default: Fallback::Text("1000000"),
-        modes: ALL,
+        value: COUNT, default: Text("1000000"), modes: ALL,
         meaning: "maximum number of TCP streams; beyond it, the longest idle stream is evicted and counted",
         parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
     }
 
     STREAMS_EXPORT => streams_export: u32 {
-        value: COUNT,
-        default: Fallback::Text("10000"),
-        modes: ALL,
+        value: COUNT, default: Text("10000"), modes: ALL,
         meaning: "maximum number of TCP streams per scrape: those with the most bytes; the others are \
                   counted",
         parse: count(0..=u32::MAX),
     }
 
     MAX_PAIRS => max_pairs: NonZeroU32 {
-        value: COUNT,
-        default: Fallback::Text("20000"),
-        modes: ALL,
+        value: COUNT, default: Text("20000"), modes: ALL,
         meaning: "maximum number of pairs of hosts; beyond it, the longest idle pair is evicted and \
                   counted",
         parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
     }
 
     METRICS_ADDRPORT => metrics_addrport: Option<ListenAddress> {
-        value: "HOST:PORT",
-        default: Fallback::Text(":9108"),
-        modes: ALL,
+        value: "HOST:PORT", default: Text(":9108"), modes: ALL,
         meaning: "address to serve metrics on; `:port` for all addresses; `off` disables it",
         parse: listen_address,
     }
 
     METRICS_FILE => metrics_file: Option<PathBuf> {
-        value: "PATH",
-        default: Fallback::Absent,
-        modes: ALL,
+        value: "PATH", default: Absent, modes: ALL,
         meaning: "also write the metrics to this file every 15 s and at exit, for node_exporter's textfile \
                   collector",
         parse: optional(file),
     }
 
     LOG => log: Targets {
-        value: "FILTER",
-        default: Fallback::Text("info"),
-        modes: ALL,
+        value: "FILTER", default: Text("info"), modes: ALL,
         meaning: "log level: `off`, `error`, `warn`, `info`, `debug` or `trace`; also per module: \
                   `info,source=debug`",
         parse: log_filter,
@@ -304,9 +241,9 @@ mod tests {
         let mut out = String::from("| setting | default | modes | meaning |\n| --- | --- | --- | --- |\n");
         for setting in TABLE {
             let default = match setting.default {
-                Fallback::Absent => String::new(),
-                Fallback::Text(text) => format!("`{text}`"),
-                Fallback::Computed(text) => text.to_owned(),
+                Absent => String::new(),
+                Text(text) => format!("`{text}`"),
+                Computed(text) => text.to_owned(),
             };
             out += &format!(
                 "| `{}` | {default} | {} | {} |\n",

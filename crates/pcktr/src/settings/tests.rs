@@ -37,76 +37,30 @@ fn errors(environment: &[(&str, &str)]) -> String {
     load(environment, &[]).unwrap_err().to_string()
 }
 
+const ONLY_SIZES: ObserverSettings =
+    ObserverSettings { sizes: true, flows: None, streams: None, pairs: None };
+
 #[test]
 fn defaults_of_capture() {
-    insta::assert_debug_snapshot!(capture(&[]), @r#"
-    CaptureSettings {
-        input: InputSettings {
-            input: Devices(
-                [
-                    "lo",
-                ],
-            ),
-            filter: None,
-            snaplen: 262144,
-            buffer_size: 16777216,
-            promiscuous: true,
-        },
-        source_name: "this-host",
-        relay: RelaySettings {
-            endpoint: Tcp {
-                host: Name(
-                    "localhost",
-                ),
-                port: 7386,
-            },
-            buffer: 67108864,
-            batch: Limits {
-                bytes: 262144,
-                delay: 50ms,
-            },
-            compression: None,
-        },
-        common: CommonSettings {
-            max_packets: None,
-            observers: ObserverSettings {
-                sizes: true,
-                flows: None,
-                streams: None,
-                pairs: None,
-            },
-        },
-    }
-    "#);
+    let CaptureSettings { input, source_name, relay, common } = capture(&[]);
+    assert_eq!(input.input, Input::Devices(vec!["lo".to_owned()]));
+    assert_eq!((input.filter, input.snaplen), (None, 262_144));
+    assert_eq!((input.buffer_size, input.promiscuous), (16 << 20, true));
+    assert_eq!(source_name, "this-host");
+    assert_eq!(relay.endpoint.to_string(), "tcp://localhost:7386");
+    assert_eq!((relay.buffer, relay.batch.bytes), (64 << 20, 256 << 10));
+    assert_eq!((relay.batch.delay, relay.compression), (Duration::from_millis(50), batch::Compression::None));
+    assert_eq!((common.max_packets, common.observers), (None, ONLY_SIZES));
 }
 
 #[test]
 fn defaults_of_collect() {
-    insta::assert_debug_snapshot!(collect(&[]), @r#"
-    CollectSettings {
-        endpoints: [
-            Tcp {
-                host: Name(
-                    "localhost",
-                ),
-                port: 7386,
-            },
-        ],
-        output: Stdio,
-        format: Pcap,
-        merge_window: 200ms,
-        exit_on_end: false,
-        common: CommonSettings {
-            max_packets: None,
-            observers: ObserverSettings {
-                sizes: true,
-                flows: None,
-                streams: None,
-                pairs: None,
-            },
-        },
-    }
-    "#);
+    let CollectSettings { endpoints, output, format, merge_window, exit_on_end, common } = collect(&[]);
+    let [endpoint] = endpoints.as_slice() else { panic!("expected one endpoint: {endpoints:?}") };
+    assert_eq!(endpoint.to_string(), "tcp://localhost:7386");
+    assert_eq!((output, format), (FileOrStdio::Stdio, OutputFormat::Pcap));
+    assert_eq!((merge_window, exit_on_end), (Duration::from_millis(200), false));
+    assert_eq!((common.max_packets, common.observers), (None, ONLY_SIZES));
 }
 
 #[test]
@@ -254,6 +208,37 @@ fn all_settings_can_be_set() {
         (settings.format, settings.merge_window, settings.exit_on_end),
         (OutputFormat::Pcapng, Duration::ZERO, true)
     );
+}
+
+/// Checks that values are valid, or out of range, in the first mode that has the setting.
+fn check_bounds(name: &str, valid: [&str; 2], out_of_range: [&str; 2]) {
+    let setting = TABLE.iter().find(|setting| setting.name == name).unwrap();
+    let environment = |value| [("MODE", setting.modes[0].as_str()), ("RELAY_BUFFER", "4MiB"), (name, value)];
+    for value in valid {
+        assert!(load(&environment(value), &[]).is_ok(), "{name}={value}");
+    }
+    for value in out_of_range {
+        let errors = errors(&environment(value));
+        assert!(errors.starts_with(&format!("{name}: `{value}` is out of range (")), "{errors}");
+    }
+}
+
+#[test]
+fn bounds() {
+    check_bounds("SNAPLEN", ["1", "256KiB"], ["0", "262145"]);
+    check_bounds("BUFFER_SIZE", ["512KiB", "1GiB"], ["524287", "1073741825"]);
+    check_bounds("RELAY_BUFFER", ["256KiB", "1TiB"], ["4095", "1099511627777"]);
+    check_bounds("BATCH_BYTES", ["4KiB", "4MiB"], ["4095", "4194305"]);
+    check_bounds("BATCH_DELAY", ["1ms", "10s"], ["999us", "10001ms"]);
+    check_bounds("MERGE_WINDOW", ["0", "60s"], ["60001ms", "2m"]);
+    check_bounds("MAX_PACKETS", ["1", "18446744073709551615"], ["0", "18446744073709551616"]);
+    check_bounds("STREAMS_EXPORT", ["0", "4294967295"], ["4294967296", "99999999999999999999"]);
+    for name in ["MAX_FLOWS", "MAX_STREAMS", "MAX_PAIRS"] {
+        check_bounds(name, ["1", "4294967295"], ["0", "4294967296"]);
+    }
+    for name in ["MAX_DURATION", "FLOW_AGE", "STREAM_AGE", "STREAM_FINALIZED_AGE"] {
+        check_bounds(name, ["1ms", "100years"], ["0", "900000h"]);
+    }
 }
 
 #[test]
