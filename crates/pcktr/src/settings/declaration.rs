@@ -148,7 +148,7 @@ macro_rules! settings {
             type Value = $type;
             const SETTING: Setting = $name;
             fn parse(text: &str) -> Result<$type, Fault> {
-                Ok($parse(text)?)
+                $parse(text)
             }
         })*
 
