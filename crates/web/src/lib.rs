@@ -1,6 +1,6 @@
 //! The HTTP endpoint: metrics for Prometheus, health checks and a status page; and the metrics file.
 //!
-//! Most metrics are collectors in a [`Registry`](prometheus::Registry). Large tables write their text directly: see the
+//! Most metrics are collectors in a [`Registry`]. Large tables write their text directly: see the
 //! crate `metrics`.
 
 mod address;

@@ -116,7 +116,7 @@ impl<'de, D: Declaration> Deserialize<'de> for Given<D> {
 /// Declares all settings.
 ///
 /// For each there is a `const` of type [`Setting`]; `TABLE` holds them in order. `Raw` holds a [`Given`] for each, and
-/// is what `envy` deserializes. `Values` holds the values, and is what [`Raw::values`] returns if all are valid.
+/// is what `envy` deserializes. `Values` holds the values, and is what `Raw::values` returns if all are valid.
 macro_rules! settings {
     ($(
         $name:ident => $field:ident: $type:ty {
