@@ -3,13 +3,13 @@
 #![no_main]
 
 use batch::header::MAX_PAYLOAD;
-use batch::{Header, Interface, Received};
+use batch::{DecodedBatch, Header, Interface};
 use libfuzzer_sys::fuzz_target;
 use packet::Records;
 
 fuzz_target!(|message: &[u8]| {
     let header = Header::decode(message);
-    let received = match Received::decode(message) {
+    let received = match DecodedBatch::decode(message) {
         Ok(received) => received,
         Err(_) => return,
     };

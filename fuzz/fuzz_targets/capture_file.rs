@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use batch::{Batch, Interface, Limits, Received, Stamp};
+use batch::{Batch, DecodedBatch, Interface, Limits, SendInfo};
 use packet::{Origin, Timestamp};
 use rustix::fs::{MemfdFlags, memfd_create};
 use source::{File, Outlet, Quota, Run};
 
 /// What the relay would put on it.
-const STAMP: Stamp =
-    Stamp { sequence: 0, sent_before: 0, sent_at: Timestamp::from_nanos(2), dropped_relay: 0 };
+const STAMP: SendInfo =
+    SendInfo { sequence: 0, sent_before: 0, sent_at: Timestamp::from_nanos(2), dropped_relay: 0 };
 
 /// Reads a file of these bytes to where it ends or makes no sense. Whatever comes out has to be sound.
 pub fn read(parts: &[&[u8]]) {
@@ -62,7 +62,7 @@ impl Outlet for Judge {
         let link_type = batch.interface().link_type;
         batch.stamp(&STAMP);
         let message = batch.into_message();
-        let received = Received::decode(message.as_slice()).expect("a collector can read it");
+        let received = DecodedBatch::decode(message.as_slice()).expect("a collector can read it");
         let header = received.header();
         let fields = Interface::decode(received.fields(), header.link_type, header.snaplen);
         let interface = fields.expect("and its fields");

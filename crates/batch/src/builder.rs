@@ -31,7 +31,7 @@ pub enum Order {
 
 /// What a source knows when it closes a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closing {
+pub struct CloseInfo {
     /// No later batch holds an older packet.
     pub watermark: Timestamp,
     /// Packets read from the device so far.
@@ -46,7 +46,7 @@ pub struct Closing {
 
 /// What is only known when a batch is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct SendInfo {
     /// The batch's number in its epoch.
     pub sequence: u64,
     /// Packets sent in this epoch before.
@@ -95,7 +95,7 @@ impl Template {
     /// Makes a batch of `buf`, which [`Template::open`] began and which holds records from there to its end; `extent`
     /// is what a walk over them would find.
     #[must_use]
-    pub fn close(&self, buf: Vec<u8>, extent: Extent, closing: Closing) -> Batch {
+    pub fn close(&self, buf: Vec<u8>, extent: Extent, closing: CloseInfo) -> Batch {
         debug_assert_eq!(buf.get(self.head.len()..).map(Extent::of), Some(Ok(extent)));
         let header = Header {
             compression: Compression::None,
@@ -185,7 +185,7 @@ impl Batch {
     }
 
     /// Writes the header: the batch is ready to be sent.
-    pub fn stamp(&mut self, stamp: &Stamp) {
+    pub fn stamp(&mut self, stamp: &SendInfo) {
         self.header.sequence = stamp.sequence;
         self.header.sent_before = stamp.sent_before;
         self.header.sent_at = stamp.sent_at;
@@ -266,7 +266,7 @@ impl Builder {
 
     /// Closes the batch, and begins the next one: in the memory that `spare` gives, where the present one goes away with
     /// the batch.
-    pub fn close(&mut self, closing: Closing, spare: impl FnOnce() -> Vec<u8>) -> Batch {
+    pub fn close(&mut self, closing: CloseInfo, spare: impl FnOnce() -> Vec<u8>) -> Batch {
         self.sort();
         let extent = std::mem::replace(&mut self.extent, Extent::EMPTY);
         (self.opened, self.full_at) = (None, self.limits.bytes);
@@ -286,7 +286,7 @@ impl Builder {
     pub fn close_until(
         &mut self,
         horizon: Timestamp,
-        closing: Closing,
+        closing: CloseInfo,
         spare: impl FnOnce() -> Vec<u8>,
     ) -> Option<Batch> {
         self.sort();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batch::{
-    Batch, Builder, Closing, Compression, DecodeError, Interface, Limits, Order, Received, Stamp, Template,
+    Batch, Builder, CloseInfo, Compression, DecodeError, DecodedBatch, Interface, Limits, Order, SendInfo,
+    Template,
 };
 use packet::{LinkType, Origin, Record, Records, Timestamp};
 use proptest::prelude::*;
@@ -31,7 +32,7 @@ fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
         let record = Record { time: Timestamp::from_nanos(*nanos), original: 1500, bytes };
         builder.push(&record, || Timestamp::from_nanos(1));
     }
-    let closing = Closing {
+    let closing = CloseInfo {
         watermark: Timestamp::from_nanos(5),
         captured: 9,
         dropped_kernel: 2,
@@ -43,7 +44,7 @@ fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
 
 fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
     batch.compress(compression);
-    batch.stamp(&Stamp {
+    batch.stamp(&SendInfo {
         sequence: 3,
         sent_before: 40,
         sent_at: Timestamp::from_nanos(99),
@@ -53,7 +54,7 @@ fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
 }
 
 fn error(message: &[u8]) -> DecodeError {
-    Received::decode(message).expect_err("this is no batch")
+    DecodedBatch::decode(message).expect_err("this is no batch")
 }
 
 fn packets() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
@@ -68,7 +69,7 @@ proptest! {
     #[test]
     fn what_is_encoded_is_decoded(packets in packets(), compression in compression()) {
         let message = message(filled(&packets), compression);
-        let received = Received::decode(message.as_slice()).unwrap();
+        let received = DecodedBatch::decode(message.as_slice()).unwrap();
         let header = received.header();
         prop_assert_eq!(Interface::decode(received.fields(), header.link_type, header.snaplen), Ok(interface()));
         prop_assert_eq!((header.sequence, header.sent_before, header.epoch), (3, 40, 77));
@@ -82,7 +83,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_safe(bytes in any::<Vec<u8>>()) {
-        prop_assert!(Received::decode(bytes.as_slice()).is_err());
+        prop_assert!(DecodedBatch::decode(bytes.as_slice()).is_err());
     }
 
     // Random bytes never get past the magic; bytes that are nearly a batch get everywhere.
@@ -100,7 +101,7 @@ proptest! {
         }
         let cut = cut.index(message.len() + 1);
         for message in [message.as_slice(), &message[..cut]] {
-            if let Ok(received) = Received::decode(message) {
+            if let Ok(received) = DecodedBatch::decode(message) {
                 let header = received.header();
                 let _ = Interface::decode(received.fields(), header.link_type, header.snaplen);
                 let rest = Records::new(received.records()).count();
@@ -150,8 +151,8 @@ fn unknown_fields_are_skipped_and_names_survive_their_length() {
     long.origin.source = "ä".repeat(5000).into();
     long.names = (0..600).map(|i| (i, Arc::from("x".repeat(100).as_str()))).collect();
     let mut builder = Builder::new(Template::new(Arc::new(long), Timestamp::ZERO), LIMITS, Order::ByTime);
-    let message = message(builder.close(Closing::default(), Vec::new), Compression::None);
-    let received = Received::decode(message.as_slice()).unwrap();
+    let message = message(builder.close(CloseInfo::default(), Vec::new), Compression::None);
+    let received = DecodedBatch::decode(message.as_slice()).unwrap();
     let mut fields = received.fields().to_vec();
     fields.extend_from_slice(&[99, 0, 2, 0, 1, 2]);
     let read = Interface::decode(&fields, LinkType::ETHERNET, 96).unwrap();
@@ -171,7 +172,7 @@ fn a_batch_closes_by_size_and_by_age() {
     }
     assert_eq!(builder.due(), Some(Timestamp::from_nanos(50_000_010)));
     assert!(builder.is_full_for(1000), "4 × 1016 bytes leave no room for a fifth");
-    let batch = builder.close(Closing::default(), Vec::new);
+    let batch = builder.close(CloseInfo::default(), Vec::new);
     assert_eq!((batch.header().packets, builder.is_empty(), builder.due()), (4, true, None));
 }
 
@@ -179,7 +180,7 @@ fn a_batch_closes_by_size_and_by_age() {
 fn a_batch_that_closed_early_holds_little_memory() {
     let mut builder = builder();
     builder.push(&Record { time: Timestamp::ZERO, original: 64, bytes: &[0; 64] }, || Timestamp::ZERO);
-    let batch = builder.close(Closing::default(), || Vec::with_capacity(8192));
+    let batch = builder.close(CloseInfo::default(), || Vec::with_capacity(8192));
     assert!(batch.memory() < 512, "{} bytes", batch.memory());
 }
 
@@ -196,13 +197,13 @@ fn packets_that_overtake_find_their_place_across_batches() {
     for micros in [10, 700, 690, 900] {
         push(&mut builder, micros);
     }
-    let first = builder.close_until(time(400), Closing::default(), Vec::new).unwrap();
+    let first = builder.close_until(time(400), CloseInfo::default(), Vec::new).unwrap();
     assert_eq!(
         (times(&first), first.extent().latest, builder.due()),
         (vec![10], time(10), Some(time(50_690)))
     );
     push(&mut builder, 695);
-    let second = builder.close_until(time(900), Closing::default(), Vec::new).unwrap();
+    let second = builder.close_until(time(900), CloseInfo::default(), Vec::new).unwrap();
     assert_eq!(times(&second), [690, 695, 700, 900]);
     assert!(builder.is_empty());
 }
@@ -213,12 +214,12 @@ fn a_batch_grows_while_all_of_it_is_held_back() {
     let record = Record { time: Timestamp::from_nanos(9), original: 4000, bytes: &[0; 4000] };
     builder.push(&record, || Timestamp::ZERO);
     assert!(builder.is_full_for(4000));
-    assert!(builder.close_until(Timestamp::ZERO, Closing::default(), Vec::new).is_none());
+    assert!(builder.close_until(Timestamp::ZERO, CloseInfo::default(), Vec::new).is_none());
     assert!(!builder.is_full_for(4000));
     let batch = loop {
         builder.push(&record, || Timestamp::ZERO);
         if builder.is_full_for(4000)
-            && let Some(batch) = builder.close_until(Timestamp::ZERO, Closing::default(), Vec::new)
+            && let Some(batch) = builder.close_until(Timestamp::ZERO, CloseInfo::default(), Vec::new)
         {
             break batch;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::{Builder, Closing, Interface, Order, Template};
+use batch::{Builder, CloseInfo, Interface, Order, Template};
 use packet::{Record, Timestamp};
 
 use crate::outlet::{HEARTBEAT, Outlet, Run, now};
@@ -72,8 +72,8 @@ struct State {
 }
 
 impl State {
-    fn closing(&self, watermark: Timestamp, ends: bool) -> Closing {
-        Closing {
+    fn closing(&self, watermark: Timestamp, ends: bool) -> CloseInfo {
+        CloseInfo {
             watermark,
             captured: self.captured,
             dropped_kernel: self.dropped_kernel,

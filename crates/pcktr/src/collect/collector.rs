@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use batch::{Header, Received};
+use batch::{DecodedBatch, Header};
 use merge::ledger::{Dropped, Entry, Figures, Heard, Skip};
 use merge::merge::Arrival;
 use merge::{Merge, Mono};
@@ -57,7 +57,7 @@ pub(super) enum CollectError {
 /// A collector at work.
 pub(super) struct Collector {
     pull: Pull,
-    merge: Merge<Received<Message>, Option<InterfaceId>>,
+    merge: Merge<DecodedBatch<Message>, Option<InterfaceId>>,
     output: Output,
     interfaces: Interfaces,
     shared: Arc<Shared>,
@@ -147,7 +147,7 @@ impl Collector {
     /// Takes a message in.
     fn take(&mut self, mut message: Message) -> Result<(), CollectError> {
         let received = match batch::Header::decode(message.as_ref()) {
-            Ok(_) => Received::decode(message),
+            Ok(_) => DecodedBatch::decode(message),
             Err(error) => {
                 self.shared.foreign.count(&error, message.peer());
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use batch::{DecodeError, Interface, Received};
+use batch::{DecodeError, DecodedBatch, Interface};
 use merge::SourceId;
 use observe::{Observers, OriginId};
 use packet::{LinkType, Origin};
@@ -43,7 +43,7 @@ pub(super) struct Known {
 impl Interfaces {
     /// Who sent a batch.
     /// True where that was not known in these words before.
-    pub(super) fn read(&mut self, batch: &Received<Message>) -> Result<(&Interface, bool), DecodeError> {
+    pub(super) fn read(&mut self, batch: &DecodedBatch<Message>) -> Result<(&Interface, bool), DecodeError> {
         let header = batch.header();
         let fields = batch.fields();
         let matches =
@@ -67,7 +67,7 @@ impl Interfaces {
         &mut self,
         source: SourceId,
         origin: &Origin,
-        batch: &Received<Message>,
+        batch: &DecodedBatch<Message>,
         new: bool,
         observers: &Observers,
         writer: &mut Writer,

@@ -203,7 +203,7 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
-    use batch::{Builder, Closing, Interface, Limits, Order, Template};
+    use batch::{Builder, CloseInfo, Interface, Limits, Order, Template};
     use packet::{LinkType, Record, Timestamp};
 
     use super::*;
@@ -217,7 +217,7 @@ mod tests {
             let time = Timestamp::from_nanos(nanos as u64);
             builder.push(&Record { time, original: 84, bytes: &[0; 84] }, || time);
         }
-        builder.close(Closing { ends, ..Closing::default() }, Vec::new)
+        builder.close(CloseInfo { ends, ..CloseInfo::default() }, Vec::new)
     }
 
     fn pop(queue: &Queue) -> Option<(u32, bool, u64)> {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use batch::{Batch, Compression, Stamp};
+use batch::{Batch, Compression, SendInfo};
 use packet::Origin;
 
 use super::Shared;
@@ -109,7 +109,7 @@ impl Sender {
             self.shared.pool.give(freed);
         }
         let sent = self.sent.entry(batch.interface().origin.clone()).or_default();
-        batch.stamp(&Stamp {
+        batch.stamp(&SendInfo {
             sequence: sent.batches,
             sent_before: sent.packets,
             sent_at: SystemTime::now().into(),

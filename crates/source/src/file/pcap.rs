@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::{Closing, Interface, Template};
+use batch::{CloseInfo, Interface, Template};
 use packet::record::{self, Extent, HEADER_LEN, MAX_CAPTURED};
 use packet::{LinkType, Timestamp};
 
@@ -262,7 +262,7 @@ impl Walk {
         next.reserve_exact(room.saturating_sub(next.len()));
         next.extend_from_slice(&self.buf[self.unread..]);
         let closing =
-            Closing { watermark: self.latest, captured: self.packets(), ends, ..Closing::default() };
+            CloseInfo { watermark: self.latest, captured: self.packets(), ends, ..CloseInfo::default() };
         self.packets_before = self.packets();
         let extent = mem::replace(&mut self.extent, Extent::EMPTY);
         let mut buf = mem::replace(&mut self.buf, next);

@@ -9,7 +9,7 @@ use crate::{Compression, DecodeError, Header};
 /// A message that is a batch through and through: its header is sound, its payload decompressed, and every record of it
 /// whole. `M` is what holds the message; an uncompressed payload is not copied out of it.
 #[derive(Debug)]
-pub struct Received<M> {
+pub struct DecodedBatch<M> {
     header: Header,
     extent: Extent,
     fields: Range<usize>,
@@ -18,7 +18,7 @@ pub struct Received<M> {
     unpacked: Option<Vec<u8>>,
 }
 
-impl<M: AsRef<[u8]>> Received<M> {
+impl<M: AsRef<[u8]>> DecodedBatch<M> {
     /// Checks a message from its first byte to its last.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl<M: AsRef<[u8]>> Received<M> {
     }
 }
 
-impl<M: AsRef<[u8]>> AsRef<[u8]> for Received<M> {
+impl<M: AsRef<[u8]>> AsRef<[u8]> for DecodedBatch<M> {
     fn as_ref(&self) -> &[u8] {
         self.records()
     }
