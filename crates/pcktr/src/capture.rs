@@ -6,14 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use observe::{Exposition, Kind, Observers};
-use sink::Relay;
-use sink::push::Handle;
+use relay::Relay;
+use relay::push::Handle;
 use source::{OwnTraffic, Quota, Run};
 use tracing::{error, info};
 
 use crate::metrics::Figures;
 use crate::program::{Ended, Failure, Program};
-use crate::relay;
 use crate::settings::{CaptureSettings, CommonSettings, Input, InputSettings, ObserveSettings};
 use crate::signals::Stop;
 use crate::sources::{Devices, Sources};
@@ -40,7 +39,8 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
     let own_traffic = Arc::new(OwnTraffic::new());
     let waits = matches!(settings.input.input, Input::File(_) | Input::TzspFile(..));
     let resolved = Arc::clone(&own_traffic);
-    let relay = Relay::start(relay::settings(&settings.relay, waits), move |found| resolved.add(found))?;
+    let relay =
+        Relay::start(crate::relay::settings(&settings.relay, waits), move |found| resolved.add(found))?;
     let sources = open(&settings.input, u32::MAX, &own_traffic, run)?;
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let (devices, handle) = (sources.devices(), relay.handle());
@@ -159,7 +159,7 @@ fn render(
         devices.expose(out);
         tzsp.expose(out);
         if let Some(relay) = &relay {
-            relay::expose(&relay.status(), out);
+            crate::relay::expose(&relay.status(), out);
         }
         observers.expose(out);
     })

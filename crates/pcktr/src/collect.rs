@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use merge::Ledger;
 use observe::Observers;
+use relay::Pull;
+use relay::pull::Connections;
 use sink::{PcapNgWriter, PcapWriter, Stream, Writer};
-use source::Pull;
-use source::pull::Connections;
 use tracing::info;
 
 use crate::metrics::Figures;

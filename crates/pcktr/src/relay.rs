@@ -1,7 +1,7 @@
 //! The relay's side of a capture: from the settings, and into the metrics.
 
 use observe::{Exposition, Kind};
-use sink::push::{self, Peer, Status, WhenFull};
+use relay::push::{self, Peer, Status, WhenFull};
 
 use crate::settings::{Endpoint, Host, RelaySettings};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use batch::{Batch, Interface};
 use observe::{Observers, OriginId};
-use sink::push::Handle;
+use relay::push::Handle;
 use source::Outlet;
 
 /// The outlet of one source's thread.

@@ -1,7 +1,5 @@
-//! Where packets leave: PUSH, pcap, pcapng.
+//! Where packets leave the program: pcap and pcapng, to a file or a pipe.
 
 pub mod capture;
-pub mod push;
 
 pub use capture::{InterfaceCounts, InterfaceId, PcapNgWriter, PcapWriter, Stream, StreamError, Writer};
-pub use push::{Peer, Relay, RelayError, WhenFull};

@@ -1,10 +1,9 @@
-//! Where packets enter: device, file, TZSP, PULL.
+//! Where packets enter: device, file, TZSP.
 
 pub mod device;
 pub mod file;
 pub mod outlet;
 pub mod packer;
-pub mod pull;
 pub mod sieve;
 pub mod tzsp;
 
@@ -12,5 +11,4 @@ pub use device::{Device, DeviceError, OwnTraffic};
 pub use file::{File, FileError};
 pub use outlet::{Outlet, Quota, Run};
 pub use packer::{Lane, Pace, Packer};
-pub use pull::{Pull, PullError};
 pub use sieve::{FilterError, Mesh, Sieve};

@@ -13,9 +13,9 @@ use merge::ledger::{Dropped, Entry, Figures, Heard, Skip};
 use merge::merge::Arrival;
 use merge::{Merge, Mono};
 use packet::Timestamp;
+use relay::pull::Message;
+use relay::{Pull, PullError};
 use sink::{InterfaceCounts, InterfaceId, StreamError, Writer};
-use source::pull::Message;
-use source::{Pull, PullError};
 use tracing::{debug, error, info, warn};
 
 use super::Shared;

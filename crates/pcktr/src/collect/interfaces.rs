@@ -6,8 +6,8 @@ use batch::{DecodeError, DecodedBatch, Interface};
 use merge::SourceId;
 use observe::{Observers, OriginId};
 use packet::{LinkType, Origin};
+use relay::pull::Message;
 use sink::{InterfaceId, StreamError, Writer};
-use source::pull::Message;
 use tracing::warn;
 
 /// Bytes of descriptions that are kept. A capture on `any` makes a new one whenever an interface comes or goes.
