@@ -12,8 +12,8 @@ use packet::{Origin, Timestamp};
 use rustix::fs::{MemfdFlags, memfd_create};
 use source::{File, Outlet, Quota, Run};
 
-/// What the relay would put on it.
-const STAMP: SendInfo =
+/// What the relay would add.
+const SEND_INFO: SendInfo =
     SendInfo { sequence: 0, sent_before: 0, sent_at: Timestamp::from_nanos(2), dropped_relay: 0 };
 
 /// Reads a file of these bytes to where it ends or makes no sense. Whatever comes out has to be sound.
@@ -58,10 +58,9 @@ struct Heard {
 }
 
 impl Outlet for Judge {
-    fn send(&mut self, mut batch: Batch) {
+    fn send(&mut self, batch: Batch) {
         let link_type = batch.interface().link_type;
-        batch.stamp(&STAMP);
-        let message = batch.into_message();
+        let message = batch.into_message(&SEND_INFO);
         let received = DecodedBatch::decode(message.as_slice()).expect("a collector can read it");
         let header = received.header();
         let fields = Interface::decode(received.fields(), header.link_type, header.snaplen);

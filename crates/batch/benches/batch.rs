@@ -40,8 +40,7 @@ fn close(builder: &mut Builder) -> Batch {
 
 fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
     batch.compress(compression);
-    batch.stamp(&SendInfo { sequence: 0, sent_before: 0, sent_at: Timestamp::ZERO, dropped_relay: 0 });
-    batch.into_message()
+    batch.into_message(&SendInfo { sequence: 0, sent_before: 0, sent_at: Timestamp::ZERO, dropped_relay: 0 })
 }
 
 fn bench(c: &mut Criterion) {
@@ -54,7 +53,7 @@ fn bench(c: &mut Criterion) {
         fill(&mut builder, sizes, &packet);
         let full = close(&mut builder);
         let mut group = c.benchmark_group(shape);
-        group.throughput(Throughput::Elements(u64::from(full.header().packets)));
+        group.throughput(Throughput::Elements(u64::from(full.packets())));
         group.bench_function("fill and close", |b| {
             b.iter_batched_ref(
                 || Vec::with_capacity(BYTES + 4096),

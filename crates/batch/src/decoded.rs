@@ -1,93 +1,101 @@
-//! A batch as it arrives: any bytes, until proven to be one.
+//! A received message, decoded.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
 use packet::record::Extent;
 
-use crate::{Compression, DecodeError, Header};
+use crate::layout::FIXED_LEN;
+use crate::{DecodeError, Header};
 
-/// A message that is a batch through and through: its header is sound, its payload decompressed, and every record of it
-/// whole. `M` is what holds the message; an uncompressed payload is not copied out of it.
+/// A message that is known to be a batch: its header is valid, its payload is decompressed, and all its records are whole.
+/// `M` holds the message; an uncompressed payload is not copied out of it.
 #[derive(Debug)]
 pub struct DecodedBatch<M> {
     header: Header,
     extent: Extent,
-    fields: Range<usize>,
     message: M,
-    /// The payload, where the message's own is compressed.
-    unpacked: Option<Vec<u8>>,
+    /// The payload, if the message's is compressed.
+    decompressed: Option<Vec<u8>>,
 }
 
 impl<M: AsRef<[u8]>> DecodedBatch<M> {
-    /// Checks a message from its first byte to its last.
+    /// Decodes a message, and checks all of it but the fields, which [`crate::Interface::decode`] reads.
     ///
     /// # Errors
-    /// What is wrong with it. Nothing that a sender writes makes this panic, or take more memory than
-    /// [`crate::header::MAX_PAYLOAD`].
-    pub fn decode(message: M) -> Result<Self, DecodeError> {
-        let bytes = message.as_ref();
-        let header = Header::decode(bytes)?;
-        let header_len = header.header_len as usize;
-        let payload = bytes.get(header_len..).unwrap_or_default();
-        let payload_len = header.payload_len as usize;
-        let unpacked = match header.compression {
-            Compression::None if payload.len() == payload_len => None,
-            Compression::None => {
-                return Err(DecodeError::Mismatch {
-                    what: "payload bytes",
-                    claimed: u64::from(header.payload_len),
-                    found: payload.len() as u64,
-                });
-            }
-            packed => Some(packed.decompress(payload, payload_len)?),
-        };
-        let extent = Extent::of(unpacked.as_deref().unwrap_or(payload))?;
-        if extent.packets != header.packets {
-            return Err(DecodeError::Mismatch {
-                what: "packets",
-                claimed: u64::from(header.packets),
-                found: u64::from(extent.packets),
-            });
+    /// Returns the message together with what is wrong with it. No message causes a panic or an allocation above
+    /// [`crate::MAX_PAYLOAD`] bytes.
+    pub fn decode(message: M) -> Result<Self, (M, DecodeError)> {
+        match decode(message.as_ref()) {
+            Ok((header, extent, decompressed)) => Ok(Self { header, extent, message, decompressed }),
+            Err(error) => Err((message, error)),
         }
-        Ok(Self { header, extent, fields: crate::header::FIXED_LEN..header_len, message, unpacked })
     }
 
-    /// What the header says.
+    /// The header.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How many packets there are, and when they were.
+    /// The number of packets and the range of their times.
     #[must_use]
     pub fn extent(&self) -> Extent {
         self.extent
     }
 
-    /// The fields, for [`crate::Interface::decode`]. They are the same, byte for byte, in all batches of a source.
+    /// The fields, for [`crate::Interface::decode`]. All batches of a source have the same bytes here until its description
+    /// changes.
     #[must_use]
     pub fn fields(&self) -> &[u8] {
-        self.message.as_ref().get(self.fields.clone()).unwrap_or_default()
+        self.message.as_ref().get(FIXED_LEN..self.header.header_len as usize).unwrap_or_default()
     }
 
-    /// Bytes that the message had.
+    /// The message.
     #[must_use]
-    pub fn message_len(&self) -> usize {
-        self.message.as_ref().len()
+    pub fn message(&self) -> &M {
+        &self.message
+    }
+
+    /// Takes the message back.
+    #[must_use]
+    pub fn into_message(self) -> M {
+        self.message
     }
 
     /// The records.
     #[must_use]
     pub fn records(&self) -> &[u8] {
-        match &self.unpacked {
+        match &self.decompressed {
             Some(payload) => payload,
-            None => self.message.as_ref().get(self.fields.end..).unwrap_or_default(),
+            None => self.message.as_ref().get(self.header.header_len as usize..).unwrap_or_default(),
         }
     }
 }
 
 impl<M: AsRef<[u8]>> AsRef<[u8]> for DecodedBatch<M> {
+    /// The [`records`](DecodedBatch::records).
     fn as_ref(&self) -> &[u8] {
         self.records()
     }
+}
+
+/// The header, the extent of the records, and the payload if it had to be decompressed.
+fn decode(message: &[u8]) -> Result<(Header, Extent, Option<Vec<u8>>), DecodeError> {
+    let header = Header::decode(message)?;
+    let payload = message.get(header.header_len as usize..).unwrap_or_default();
+    let payload = header.compression.decompress(payload, header.payload_len as usize)?;
+    check("payload bytes", header.payload_len, payload.len() as u64)?;
+    let extent = Extent::of(&payload)?;
+    check("packets", header.packets, u64::from(extent.packets))?;
+    let decompressed = match payload {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(decompressed) => Some(decompressed),
+    };
+    Ok((header, extent, decompressed))
+}
+
+/// Checks a number of the header against the payload.
+fn check(what: &'static str, claimed: u32, found: u64) -> Result<(), DecodeError> {
+    let claimed = u64::from(claimed);
+    if claimed == found { Ok(()) } else { Err(DecodeError::Mismatch { what, claimed, found }) }
 }

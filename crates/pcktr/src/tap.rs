@@ -38,17 +38,16 @@ impl Tap {
 impl Outlet for Tap {
     fn send(&mut self, batch: Batch) {
         let origin = self.origin(batch.interface());
-        let header = batch.header();
         self.observers.observe(&observe::observers::Batch {
             origin,
-            link_type: header.link_type,
-            packets: header.packets,
+            link_type: batch.interface().link_type,
+            packets: batch.packets(),
             records: batch.payload(),
-            watermark: header.watermark,
+            watermark: batch.close_info().watermark,
         });
         match &self.relay {
             Some(relay) => relay.send(batch),
-            None => self.kept = batch.into_message(),
+            None => self.kept = batch.into_spare(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch::header::MAX_MESSAGE;
+use batch::MAX_MESSAGE;
 
 /// Messages that wait at most for each connection. Memory, and what a killed collector takes with it, are connections ×
 /// mark × size of a batch; higher marks are not faster.

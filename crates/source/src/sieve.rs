@@ -127,10 +127,10 @@ impl<'a> Sieve<'a> {
 impl Outlet for Sieve<'_> {
     fn send(&mut self, batch: Batch) {
         let at = self.place(batch.interface());
-        let header = *batch.header();
+        let info = *batch.close_info();
         let Some(known) = self.known.get(at) else { return };
-        self.packer.set_dropped(known.lane, header.dropped.kernel, header.dropped.interface);
-        self.watermark = self.watermark.max(header.watermark);
+        self.packer.set_dropped(known.lane, info.dropped_kernel, info.dropped_interface);
+        self.watermark = self.watermark.max(info.watermark);
         if !known.blocked {
             for record in Records::new(batch.payload()) {
                 if known.program.as_ref().is_none_or(|program| program.filter(record.bytes)) {
@@ -141,7 +141,7 @@ impl Outlet for Sieve<'_> {
         }
         // The promise is this origin's; what others have to come, their own batches say.
         if self.pace != Pace::Stored {
-            self.packer.tick_lane(known.lane, now(), Some(header.watermark));
+            self.packer.tick_lane(known.lane, now(), Some(info.watermark));
         }
     }
 

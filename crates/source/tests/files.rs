@@ -148,8 +148,8 @@ proptest! {
         prop_assert!(ended.is_ok());
         prop_assert_eq!(collected.packets(), packets);
         let last = collected.batches.last().unwrap();
-        prop_assert!(last.header().ends);
-        prop_assert_eq!(collected.batches.iter().filter(|batch| batch.header().ends).count(), 1);
+        prop_assert!(last.ends());
+        prop_assert_eq!(collected.batches.iter().filter(|batch| batch.ends()).count(), 1);
     }
 
     #[test]
@@ -261,7 +261,7 @@ fn pcapng_has_interfaces_and_clocks_of_its_own() {
     assert_eq!((&*interface.description, &*interface.filter), ("uplink", "udp"));
     let types: Vec<_> = collected.batches.iter().map(|batch| batch.interface().link_type).collect();
     assert!(types.contains(&LinkType::RAW) && types.contains(&LinkType::ETHERNET));
-    assert_eq!(collected.batches.iter().filter(|batch| batch.header().ends).count(), 3);
+    assert_eq!(collected.batches.iter().filter(|batch| batch.ends()).count(), 3);
 }
 
 /// What the error of a file with these bytes says, without its path.

@@ -145,18 +145,11 @@ impl Collector {
     }
 
     /// Takes a message in.
-    fn take(&mut self, mut message: Message) -> Result<(), CollectError> {
-        let received = match batch::Header::decode(message.as_ref()) {
-            Ok(_) => DecodedBatch::decode(message),
-            Err(error) => {
-                self.shared.foreign.count(&error, message.peer());
-                return Ok(());
-            }
-        };
-        let batch = match received {
+    fn take(&mut self, message: Message) -> Result<(), CollectError> {
+        let batch = match DecodedBatch::decode(message) {
             Ok(batch) => batch,
-            Err(error) => {
-                self.shared.foreign.count(&error, "a capture");
+            Err((mut message, error)) => {
+                self.shared.foreign.count(&error, message.peer());
                 return Ok(());
             }
         };
@@ -171,7 +164,7 @@ impl Collector {
         let now = SystemTime::now().into();
         let (heard, origin) = {
             let mut ledger = self.shared.ledger();
-            let heard = ledger.record(&origin, &entry(&header), batch.message_len() as u64, now);
+            let heard = ledger.record(&origin, &entry(&header), batch.message().as_ref().len() as u64, now);
             (heard, ledger.origin(heard.source).cloned().unwrap_or(origin))
         };
         self.tell(&heard, &origin);

@@ -103,7 +103,7 @@ impl Queue {
             return if state.closed { Popped::Closed } else { Popped::NothingYet };
         };
         state.bytes -= batch.memory();
-        state.packets -= u64::from(batch.header().packets);
+        state.packets -= u64::from(batch.packets());
         state.one_out = true;
         let dropped = state.dropped.get(&batch.interface().origin).copied().unwrap_or(0);
         drop(state);
@@ -179,16 +179,16 @@ impl State {
             }
         }
         self.bytes += batch.memory();
-        self.packets += u64::from(batch.header().packets);
+        self.packets += u64::from(batch.packets());
         self.batches.push_back(batch);
     }
 
     /// Sheds the oldest batch, unless it is the end of its source, which takes next to no memory. False where there is
     /// none to shed.
     fn shed_oldest(&mut self) -> bool {
-        let Some(at) = self.batches.iter().position(|batch| !batch.header().ends) else { return false };
+        let Some(at) = self.batches.iter().position(|batch| !batch.ends()) else { return false };
         let Some(batch) = self.batches.remove(at) else { return false };
-        let packets = u64::from(batch.header().packets);
+        let packets = u64::from(batch.packets());
         self.bytes -= batch.memory();
         self.packets -= packets;
         if packets > 0 {
@@ -222,7 +222,7 @@ mod tests {
 
     fn pop(queue: &Queue) -> Option<(u32, bool, u64)> {
         match queue.pop(Duration::ZERO) {
-            Popped::Batch(batch, dropped) => Some((batch.header().packets, batch.header().ends, dropped)),
+            Popped::Batch(batch, dropped) => Some((batch.packets(), batch.ends(), dropped)),
             Popped::NothingYet | Popped::Closed => None,
         }
     }

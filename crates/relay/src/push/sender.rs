@@ -104,20 +104,20 @@ impl Sender {
     }
 
     fn send(&mut self, mut batch: Batch, dropped_relay: u64) {
-        let packets = u64::from(batch.header().packets);
+        let packets = u64::from(batch.packets());
         if let Some(freed) = batch.compress(self.compression) {
             self.shared.pool.give(freed);
         }
         let sent = self.sent.entry(batch.interface().origin.clone()).or_default();
-        batch.stamp(&SendInfo {
+        let send = SendInfo {
             sequence: sent.batches,
             sent_before: sent.packets,
             sent_at: SystemTime::now().into(),
             dropped_relay,
-        });
+        };
         sent.batches += 1;
         sent.packets += packets;
-        let mut message = Message::new(batch.into_message(), packets, &self.shared.pool);
+        let mut message = Message::new(batch.into_message(&send), packets, &self.shared.pool);
         // The socket had room just now; it has none where the connection was lost in between.
         while let Err((error, unsent)) = message.send(&mut self.socket) {
             if error != zmq::Error::EAGAIN && error != zmq::Error::EINTR {

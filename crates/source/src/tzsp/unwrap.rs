@@ -106,16 +106,16 @@ impl<'a> Unwrap<'a> {
 impl Outlet for Unwrap<'_> {
     fn send(&mut self, batch: Batch) {
         let at = self.place(batch.interface());
-        let header = *batch.header();
+        let info = *batch.close_info();
         let Self { routers, wires, .. } = self;
         let Some(Tapped { wire, lane, watermark, .. }) = wires.get_mut(at) else { return };
-        routers.packer.set_dropped(*lane, header.dropped.kernel, header.dropped.interface);
+        routers.packer.set_dropped(*lane, info.dropped_kernel, info.dropped_interface);
         for frame in Records::new(batch.payload()) {
             wire.handle_frame(&frame, &mut |datagram| routers.push(&datagram));
         }
-        wire.advance(header.watermark, &mut |datagram| routers.push(&datagram));
+        wire.advance(info.watermark, &mut |datagram| routers.push(&datagram));
         // What waits for its fragments comes later with the time of its first one.
-        *watermark = wire.oldest().map_or(header.watermark, |oldest| oldest.min(header.watermark));
+        *watermark = wire.oldest().map_or(info.watermark, |oldest| oldest.min(info.watermark));
         self.update_report();
         if self.pace != Pace::Stored {
             let promise = self.promise();
