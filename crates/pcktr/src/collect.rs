@@ -14,7 +14,7 @@ use merge::Ledger;
 use observe::Observers;
 use relay::Pull;
 use relay::pull::Connections;
-use sink::{PcapNgWriter, PcapWriter, Stream, Writer};
+use sink::{CaptureFormat, CaptureWriter, Stream};
 use tracing::info;
 
 use crate::metrics::Figures;
@@ -50,10 +50,11 @@ pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program
         FileOrStdio::File(path) => path.to_string_lossy().into_owned(),
     };
     let stream = Stream::open(&path)?;
-    let writer = match settings.format {
-        OutputFormat::Pcap => Writer::Pcap(PcapWriter::new(stream)),
-        OutputFormat::Pcapng => Writer::PcapNg(PcapNgWriter::new(stream)?),
+    let format = match settings.format {
+        OutputFormat::Pcap => CaptureFormat::Pcap,
+        OutputFormat::Pcapng => CaptureFormat::PcapNg,
     };
+    let writer = CaptureWriter::new(stream, format)?;
     info!(endpoints = ?pull.endpoints(), "waiting for captures");
     let shared = Arc::new(Shared {
         ledger: Mutex::default(),

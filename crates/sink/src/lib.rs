@@ -1,5 +1,9 @@
 //! Where packets leave the program: pcap and pcapng, to a file or a pipe.
 
-pub mod capture;
+mod pcap;
+mod pcapng;
+mod stream;
+mod writer;
 
-pub use capture::{InterfaceCounts, InterfaceId, PcapNgWriter, PcapWriter, Stream, StreamError, Writer};
+pub use stream::{Stream, StreamError};
+pub use writer::{CaptureFormat, CaptureWriter, InterfaceCounts, InterfaceId};

@@ -15,7 +15,7 @@ use merge::{Merge, Mono};
 use packet::Timestamp;
 use relay::pull::Message;
 use relay::{Pull, PullError};
-use sink::{InterfaceCounts, InterfaceId, StreamError, Writer};
+use sink::{CaptureWriter, InterfaceCounts, InterfaceId, StreamError};
 use tracing::{debug, error, info, warn};
 
 use super::Shared;
@@ -71,7 +71,7 @@ impl Collector {
     pub(super) fn new(
         settings: &CollectSettings,
         pull: Pull,
-        writer: Writer,
+        writer: CaptureWriter<std::fs::File>,
         shared: Arc<Shared>,
         stop: Stop,
     ) -> Self {

@@ -7,7 +7,7 @@ use merge::SourceId;
 use observe::{Observers, OriginId};
 use packet::{LinkType, Origin};
 use relay::pull::Message;
-use sink::{InterfaceId, StreamError, Writer};
+use sink::{CaptureWriter, InterfaceId, StreamError};
 use tracing::warn;
 
 /// Bytes of descriptions that are kept. A capture on `any` makes a new one whenever an interface comes or goes.
@@ -70,7 +70,7 @@ impl Interfaces {
         batch: &DecodedBatch<Message>,
         new: bool,
         observers: &Observers,
-        writer: &mut Writer,
+        writer: &mut CaptureWriter<std::fs::File>,
     ) -> Result<Known, StreamError> {
         let link_type = batch.header().link_type;
         if let Some(known) = self.described.get(&(source, link_type)) {
@@ -88,7 +88,7 @@ impl Interfaces {
         if self.described.len() >= MAX_DESCRIBED {
             return Ok(Known { origin: id, output: None });
         }
-        let output = writer.describe(&interface)?;
+        let output = writer.add_interface(&interface)?;
         if output.is_none() && !self.left_out.contains(&link_type) && self.left_out.len() < MAX_TOLD {
             self.left_out.push(link_type);
             warn!(

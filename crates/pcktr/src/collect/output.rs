@@ -3,11 +3,11 @@
 use merge::ledger::Skip;
 use merge::{Run, SourceId};
 use packet::Records;
-use sink::{InterfaceId, StreamError, Writer};
+use sink::{CaptureWriter, InterfaceId, StreamError};
 
 /// Where packets leave, and what became of them.
 pub(super) struct Output {
-    pub(super) writer: Writer,
+    pub(super) writer: CaptureWriter<std::fs::File>,
     /// Packets that may still be written.
     left: u64,
     pub(super) fates: Fates,
@@ -27,7 +27,7 @@ pub(super) struct Fate {
 }
 
 impl Output {
-    pub(super) fn new(writer: Writer, max_packets: Option<u64>) -> Self {
+    pub(super) fn new(writer: CaptureWriter<std::fs::File>, max_packets: Option<u64>) -> Self {
         let left = max_packets.unwrap_or(u64::MAX);
         Self { writer, left, fates: Fates::default(), failed: None, closed: false }
     }
