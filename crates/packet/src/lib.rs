@@ -12,6 +12,6 @@ pub mod tzsp;
 
 pub use headers::{AddressFamily, Headers};
 pub use link_type::LinkType;
-pub use origin::Origin;
+pub use origin::{Origin, SourceId};
 pub use record::{Record, Records};
 pub use time::Timestamp;

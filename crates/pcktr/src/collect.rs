@@ -10,7 +10,7 @@ mod output;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use merge::Ledger;
+use ledger::Ledger;
 use observe::Observers;
 use relay::Pull;
 use relay::pull::Connections;

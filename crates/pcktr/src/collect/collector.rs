@@ -8,10 +8,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use batch::{DecodedBatch, Header};
-use merge::ledger::{Dropped, Entry, Figures, Heard, Skip};
-use merge::merge::Arrival;
-use merge::{Merge, Mono};
+use batch::DecodedBatch;
+use ledger::{DiscardReason, Receipt, SourceStats, WriteOutcome};
+use merge::{Arrival, Merge, MonotonicTime};
 use packet::Timestamp;
 use relay::pull::Message;
 use relay::{Pull, PullError};
@@ -75,7 +74,7 @@ impl Collector {
         shared: Arc<Shared>,
         stop: Stop,
     ) -> Self {
-        let config = merge::merge::Config {
+        let config = merge::Config {
             window: settings.merge_window,
             grace: settings.merge_window / 2,
             ..Default::default()
@@ -162,21 +161,24 @@ impl Collector {
             }
         };
         let now = SystemTime::now().into();
-        let (heard, origin) = {
+        let (source, new_source, receipt, origin) = {
             let mut ledger = self.shared.ledger();
-            let heard = ledger.record(&origin, &entry(&header), batch.message().as_ref().len() as u64, now);
-            (heard, ledger.origin(heard.source).cloned().unwrap_or(origin))
+            let (source, new_source) = ledger.register(&origin);
+            let receipt = ledger.record(source, &header, batch.message().as_ref().len() as u64, now);
+            (source, new_source, receipt, ledger.origin(source).cloned().unwrap_or(origin))
         };
-        self.tell(&heard, &origin);
-        if heard.duplicate {
+        self.tell(&receipt, new_source, &origin);
+        if receipt.duplicate {
             return Ok(());
         }
         let observers = &self.shared.observers;
         let writer = &mut self.output.writer;
-        let known = self.interfaces.known(heard.source, &origin, &batch, new, observers, writer);
+        let known = self.interfaces.known(source, &origin, &batch, new, observers, writer);
         let known = known.inspect_err(|_| {
             // It has arrived, and goes nowhere.
-            self.shared.ledger().skipped(heard.source, Skip::Closed, header.packets.into());
+            let mut outcome = WriteOutcome::default();
+            outcome.discard(DiscardReason::OutputClosed, header.packets.into());
+            self.shared.ledger().record_output(source, &outcome);
         })?;
         observers.observe(&observe::observers::Batch {
             origin: known.origin,
@@ -186,7 +188,7 @@ impl Collector {
             watermark: header.watermark,
         });
         let arrival = Arrival {
-            source: heard.source,
+            source,
             tag: known.output,
             extent: batch.extent(),
             watermark: header.watermark,
@@ -195,42 +197,44 @@ impl Collector {
         self.merge.push(arrival, self.clock.now());
         if header.ends {
             debug!(%origin, "a source has ended");
-            self.merge.end(heard.source);
+            self.merge.end(source);
         }
         Ok(())
     }
 
-    fn tell(&mut self, heard: &Heard, origin: &packet::Origin) {
-        if heard.new_source {
+    fn tell(&mut self, receipt: &Receipt, new_source: bool, origin: &packet::Origin) {
+        if new_source {
             info!(%origin, "a source came");
-        } else if heard.new_epoch {
+        } else if receipt.new_epoch {
             info!(%origin, "a source was started anew");
         }
-        if heard.shared_name {
+        if receipt.shared_name {
             warn!(%origin, "two captures call themselves so: give each a SOURCE_NAME of its own");
         }
-        self.losses.add(heard.missing.packets, origin);
+        self.losses.add(receipt.missing.packets, origin);
     }
 
     /// Writes what may leave by now.
     fn write(&mut self) -> Result<(), CollectError> {
-        let output = &mut self.output;
         let began = Instant::now();
-        self.merge.poll(self.clock.now(), &mut |run| output.write(&run));
+        self.write_runs(self.clock.now());
         self.clock.stood_still(began);
         self.account();
         self.output.failed.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Writes all runs that are due by `now`.
+    fn write_runs(&mut self, now: MonotonicTime) {
+        while let Some(run) = self.merge.next_run(now) {
+            self.output.write(&run);
+        }
     }
 
     /// Books what became of the packets that left the merge.
     fn account(&mut self) {
         let mut ledger = self.shared.ledger();
         for (source, fate) in self.output.fates.drain() {
-            ledger.written(source, fate.written);
-            ledger.late(source, fate.late);
-            for (reason, packets) in Skip::ALL.into_iter().zip(fate.skipped) {
-                ledger.skipped(source, reason, packets);
-            }
+            ledger.record_output(source, &fate.outcome);
         }
         drop(ledger);
         self.shared.waiting_packets.store(self.merge.packets(), Ordering::Relaxed);
@@ -260,17 +264,17 @@ impl Collector {
         while !self.output.is_full() && Instant::now() < until && self.receive(Duration::from_millis(5))? {
             self.write()?;
         }
-        let output = &mut self.output;
-        self.merge.finish(&mut |run| output.write(&run));
+        self.merge.finish();
+        self.write_runs(self.clock.now());
         self.account();
         self.output.failed.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Books what the output did not take, and gives up what did not come.
     fn settle(&mut self) {
-        let output = &mut self.output;
-        output.closed = true;
-        self.merge.finish(&mut |run| output.write(&run));
+        self.output.closed = true;
+        self.merge.finish();
+        self.write_runs(self.clock.now());
         self.account();
         self.shared.ledger().settle(Timestamp::MAX);
     }
@@ -281,34 +285,15 @@ impl Collector {
         let counts: Vec<_> = self
             .interfaces
             .in_output()
-            .filter_map(|(interface, source)| Some((interface, counts(&ledger.figures(source)?, now))))
+            .filter_map(|(interface, source)| Some((interface, counts(&ledger.stats(source)?, now))))
             .collect();
         drop(ledger);
         Ok(self.output.writer.finish(counts.into_iter())?)
     }
 }
 
-/// What the ledger wants to know of a header.
-fn entry(header: &Header) -> Entry {
-    Entry {
-        epoch: header.epoch,
-        sequence: header.sequence,
-        sent_before: header.sent_before,
-        packets: header.packets,
-        captured: header.captured,
-        dropped: Dropped {
-            kernel: header.dropped.kernel,
-            interface: header.dropped.interface,
-            relay: header.dropped.relay,
-        },
-        sent_at: header.sent_at,
-        watermark: header.watermark,
-        ends: header.ends,
-    }
-}
-
 /// What an interface statistics block says of a source.
-fn counts(figures: &Figures, at: Timestamp) -> InterfaceCounts {
+fn counts(figures: &SourceStats, at: Timestamp) -> InterfaceCounts {
     InterfaceCounts {
         at,
         received: figures.captured.saturating_add(figures.dropped.kernel),
@@ -338,9 +323,9 @@ impl Clock {
         }
     }
 
-    fn now(&self) -> Mono {
+    fn now(&self) -> MonotonicTime {
         let running = self.started.elapsed().saturating_sub(self.stalled);
-        Mono::from_nanos(u64::try_from(running.as_nanos()).unwrap_or(u64::MAX))
+        MonotonicTime::from_nanos(u64::try_from(running.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

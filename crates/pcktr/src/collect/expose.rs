@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use merge::ledger::{Figures, Skip};
+use ledger::{DiscardReason, SourceStats};
 use observe::{Exposition, Kind, Labels};
 use packet::{Origin, Timestamp};
 
@@ -61,11 +61,11 @@ pub(super) fn expose(shared: &Shared, out: &mut Exposition) {
 
 struct Row {
     labels: Labels,
-    figures: Figures,
+    figures: SourceStats,
 }
 
 impl Row {
-    fn new(origin: &Origin, figures: Figures) -> Self {
+    fn new(origin: &Origin, figures: SourceStats) -> Self {
         let mut labels = Labels::new().with("source", &origin.source).with("device", &origin.device);
         if let Some(port) = origin.listen_port {
             labels.push("listen_port", port);
@@ -75,7 +75,7 @@ impl Row {
 }
 
 /// A counter of a source.
-type Counter = (&'static str, &'static str, fn(&Figures) -> u64);
+type Counter = (&'static str, &'static str, fn(&SourceStats) -> u64);
 
 /// The counters of a source that have no labels of their own.
 const COUNTERS: [Counter; 13] = [
@@ -105,12 +105,12 @@ const COUNTERS: [Counter; 13] = [
     (
         "packeteur_source_unheard_packets_total",
         "Packets that were sent before this collector first heard of the source.",
-        |f| f.unheard.packets,
+        |f| f.sent_before_connect.packets,
     ),
     (
         "packeteur_source_returned_packets_total",
         "Packets that arrived after they had been counted as lost or unheard.",
-        |f| f.returned.packets,
+        |f| f.recovered.packets,
     ),
     (
         "packeteur_source_duplicate_packets_total",
@@ -144,9 +144,9 @@ fn expose_sources(sources: &[Row], now: Timestamp, out: &mut Exposition) {
     let name = "packeteur_source_skipped_packets_total";
     out.family(name, Kind::Counter, "Packets that arrived and are not in the output, by reason.");
     for Row { labels, figures } in sources {
-        for reason in Skip::ALL {
-            let labels = labels.clone().with("reason", reason.reason());
-            out.sample(name, labels.as_str(), figures.skipped(reason));
+        for reason in DiscardReason::ALL {
+            let labels = labels.clone().with("reason", reason.as_str());
+            out.sample(name, labels.as_str(), figures.discarded(reason));
         }
     }
     let name = "packeteur_source_runs_total";
@@ -158,10 +158,10 @@ fn expose_sources(sources: &[Row], now: Timestamp, out: &mut Exposition) {
         (
             "packeteur_source_up",
             "Whether the source has spoken in the last two seconds, and has not ended.",
-            |f, now| Some(f64::from(u8::from(f.is_alive(now, SILENCE)))),
+            |f, now| Some(f64::from(u8::from(f.is_up(now, SILENCE)))),
         ),
         ("packeteur_source_held_packets", "Packets that arrived, and wait in the merge.", |f, _| {
-            Some(f.held() as f64)
+            Some(f.buffered() as f64)
         }),
         ("packeteur_source_missing_packets", "Packets that are overdue; they may still arrive.", |f, _| {
             Some(f.missing.packets as f64)
@@ -169,7 +169,7 @@ fn expose_sources(sources: &[Row], now: Timestamp, out: &mut Exposition) {
         (
             "packeteur_source_lag_seconds",
             "How far the source's latest promise that nothing older will come is behind this machine's clock.",
-            |f, now| f.lag_seconds(now),
+            |f, now| f.watermark_lag_seconds(now),
         ),
         (
             "packeteur_source_clock_offset_seconds",
@@ -188,4 +188,4 @@ fn expose_sources(sources: &[Row], now: Timestamp, out: &mut Exposition) {
 }
 
 /// A gauge of a source; it may have no value now.
-type Gauge = (&'static str, &'static str, fn(&Figures, Timestamp) -> Option<f64>);
+type Gauge = (&'static str, &'static str, fn(&SourceStats, Timestamp) -> Option<f64>);

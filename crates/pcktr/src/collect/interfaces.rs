@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use batch::{DecodeError, DecodedBatch, Interface};
-use merge::SourceId;
 use observe::{Observers, OriginId};
-use packet::{LinkType, Origin};
+use packet::{LinkType, Origin, SourceId};
 use relay::pull::Message;
 use sink::{CaptureWriter, InterfaceId, StreamError};
 use tracing::warn;

@@ -1,8 +1,8 @@
 //! Where a collector's packets leave, and what became of each.
 
-use merge::ledger::Skip;
-use merge::{Run, SourceId};
-use packet::Records;
+use ledger::{DiscardReason, WriteOutcome};
+use merge::PacketRun;
+use packet::{Records, SourceId};
 use sink::{CaptureWriter, InterfaceId, StreamError};
 
 /// Where packets leave, and what became of them.
@@ -21,9 +21,7 @@ pub(super) struct Output {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Fate {
     touched: bool,
-    pub(super) written: u64,
-    pub(super) late: u64,
-    pub(super) skipped: [u64; Skip::ALL.len()],
+    pub(super) outcome: WriteOutcome,
 }
 
 impl Output {
@@ -38,17 +36,17 @@ impl Output {
     }
 
     /// Writes a run, or counts why not.
-    pub(super) fn write(&mut self, run: &Run<'_, Option<InterfaceId>>) {
-        let fate = self.fates.of(run.source);
-        fate.late += u64::from(run.late);
+    pub(super) fn write(&mut self, run: &PacketRun<'_, Option<InterfaceId>>) {
+        let outcome = &mut self.fates.of(run.source).outcome;
+        outcome.late += u64::from(run.late);
         let packets = u64::from(run.packets);
         if self.closed || self.failed.is_some() {
-            let reason = if self.left == 0 { Skip::Limit } else { Skip::Closed };
-            fate.skipped[reason as usize] += packets;
+            let reason = if self.left == 0 { DiscardReason::MaxPackets } else { DiscardReason::OutputClosed };
+            outcome.discard(reason, packets);
             return;
         }
         let Some(interface) = run.tag else {
-            fate.skipped[Skip::LinkType as usize] += packets;
+            outcome.discard(DiscardReason::LinkType, packets);
             return;
         };
         let (bytes, written) = if packets <= self.left {
@@ -59,11 +57,11 @@ impl Output {
         match self.writer.write(interface, bytes) {
             Ok(()) => {
                 self.left -= if self.left == u64::MAX { 0 } else { written };
-                fate.written += written;
-                fate.skipped[Skip::Limit as usize] += packets - written;
+                outcome.written += written;
+                outcome.discard(DiscardReason::MaxPackets, packets - written);
             }
             Err(error) => {
-                fate.skipped[Skip::Closed as usize] += packets;
+                outcome.discard(DiscardReason::OutputClosed, packets);
                 self.failed = Some(error);
             }
         }

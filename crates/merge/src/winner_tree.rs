@@ -1,43 +1,43 @@
-//! A tournament among sources: who is next, and up to when.
+//! A winner tree over the sources: which one is next, and up to which time.
 //!
-//! A binary tree of minima in one array. A leaf belongs to a source; to change one costs a comparison for each level,
-//! and so does asking for the runner-up. A heap would do with fewer comparisons when the winner stays the same, but it
-//! cannot change a leaf in its middle, which is what a heartbeat does; and its branches are as random as the packets
-//! are. For 256 sources the array has 8 KiB: it stays in the fastest cache.
+//! A binary tree of minima in one array, one leaf per source. Changing a leaf and finding the runner-up each cost one
+//! comparison per level. A heap needs fewer comparisons while the winner stays the same, but it cannot change a leaf in
+//! its middle, which every heartbeat does, and its branches are unpredictable. For 256 sources the array takes 8 KiB and
+//! stays in the L1 cache.
 
 use packet::Timestamp;
 
 /// What a source competes with. The smallest key wins.
 ///
-/// In the order of what counts: the time; whether it is a barrier; the source's slot. So packets of the same time leave
-/// in the order of their slots, and before the barrier of that time: a watermark promises that nothing *older* comes.
+/// Keys compare by time, then packets before barriers, then by slot. Packets of equal time therefore go in slot order,
+/// and before a barrier of that time: a watermark only excludes packets that are *older*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u128);
 
-/// Says that a key is a barrier. Slots are below it.
+/// The bit that marks a barrier. Slots are smaller.
 const BARRIER: u128 = 1 << 32;
 
-/// What a key stands for.
+/// What a key represents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A packet that may leave.
+    /// The source's first packet.
     Packet,
-    /// A source without packets that may still send one of this time or later.
+    /// The watermark of a source without packets: its next one has this time or a later one.
     Barrier,
-    /// Nothing that anyone has to wait for.
+    /// No packet, and nothing to wait for.
     Never,
 }
 
 impl Key {
-    /// Of a source that has no packet and holds nobody up.
+    /// The key of a source without packets that others need not wait for.
     pub(crate) const NEVER: Self = Self(u128::MAX);
 
-    /// Of a source whose first packet has this time.
+    /// The key of a source whose first packet has this time.
     pub(crate) const fn packet(time: Timestamp, slot: u32) -> Self {
         Self((time.as_nanos() as u128) << 64 | slot as u128)
     }
 
-    /// Of a source without packets, whose next one has this time or a later one.
+    /// The key of a source without packets whose watermark is this time.
     pub(crate) const fn barrier(time: Timestamp, slot: u32) -> Self {
         Self((time.as_nanos() as u128) << 64 | BARRIER | slot as u128)
     }
@@ -58,7 +58,7 @@ impl Key {
         self.0 as u32
     }
 
-    /// The latest time of a packet of `slot` that wins against this key.
+    /// The latest time at which a packet of `slot` wins against this key.
     pub(crate) fn limit_for(self, slot: u32) -> Timestamp {
         if Self::packet(self.time(), slot) < self {
             self.time()
@@ -70,12 +70,12 @@ impl Key {
 
 /// The tree. Its root is node 1, the children of node `n` are `2n` and `2n + 1`, and the leaves are the second half.
 #[derive(Debug)]
-pub(crate) struct Tournament {
+pub(crate) struct WinnerTree {
     nodes: Vec<Key>,
 }
 
-impl Tournament {
-    /// Without a source.
+impl WinnerTree {
+    /// Creates a tree without sources.
     pub(crate) fn new() -> Self {
         Self { nodes: vec![Key::NEVER; 2] }
     }
@@ -84,7 +84,7 @@ impl Tournament {
         self.nodes.len() / 2
     }
 
-    /// Changes what the source in `slot` competes with. There is room for any slot.
+    /// Sets the key of the source in `slot`. The tree grows as needed.
     pub(crate) fn set(&mut self, slot: u32, key: Key) {
         if slot as usize >= self.leaves() {
             self.grow(slot as usize + 1);
@@ -114,8 +114,8 @@ impl Tournament {
         self.nodes[1]
     }
 
-    /// The smallest key of all others than the one in `slot`: of those that it, or someone before it, would have met.
-    pub(crate) fn best_but(&self, slot: u32) -> Key {
+    /// The smallest key of all slots except `slot`: the minimum of the siblings on its way to the root.
+    pub(crate) fn runner_up(&self, slot: u32) -> Key {
         let mut at = self.leaves() + slot as usize;
         let mut best = Key::NEVER;
         while at > 1 {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_go_before_barriers_and_low_slots_before_high_ones() {
+    fn packets_precede_barriers_and_low_slots_precede_high_ones() {
         let [low, high, barrier] = [Key::packet(at(5), 1), Key::packet(at(5), 2), Key::barrier(at(5), 0)];
         assert!(low < high && high < barrier && barrier < Key::packet(at(6), 0) && barrier < Key::NEVER);
         assert_eq!(
@@ -153,8 +153,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_finds_the_two_smallest(changes in prop::collection::vec((0..40_u32, 0..50_u64, 0..3_u8), 1..200)) {
-            let mut tree = Tournament::new();
+        fn winner_and_runner_up_are_the_two_smallest_keys(changes in prop::collection::vec((0..40_u32, 0..50_u64, 0..3_u8), 1..200)) {
+            let mut tree = WinnerTree::new();
             let mut keys = [Key::NEVER; 40];
             for (slot, nanos, kind) in changes {
                 let key = match kind {
@@ -168,7 +168,7 @@ mod tests {
                 sorted.sort_unstable();
                 prop_assert_eq!(tree.winner(), sorted[0]);
                 if sorted[0] != Key::NEVER {
-                    prop_assert_eq!(tree.best_but(sorted[0].slot()), sorted[1]);
+                    prop_assert_eq!(tree.runner_up(sorted[0].slot()), sorted[1]);
                 }
             }
         }
