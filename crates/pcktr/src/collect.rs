@@ -1,92 +1,59 @@
-//! The mode `collect`: batches of many captures come in, and go out as one stream.
+//! The mode `collect`: the settings of the collect pipeline.
 
-mod collector;
 mod endpoints;
-mod expose;
-mod foreign;
-mod interfaces;
-mod output;
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt::Write;
+use std::sync::Arc;
 
-use ledger::Ledger;
-use observe::Observers;
-use relay::Pull;
-use relay::pull::Connections;
-use sink::{CaptureFormat, CaptureWriter, Stream};
-use tracing::info;
+use pipeline::collect::{Collect, CollectConfig};
+use prometheus::{Registry, TextEncoder};
+use sink::CaptureFormat;
 
 use crate::metrics::Figures;
 use crate::program::{Ended, Failure, Program};
 use crate::settings::{CollectSettings, FileOrStdio, OutputFormat};
 use crate::signals::Stop;
-use collector::Collector;
-use foreign::Foreign;
-
-/// What the collector's thread and the metrics share.
-struct Shared {
-    ledger: Mutex<Ledger>,
-    observers: Arc<Observers>,
-    foreign: Foreign,
-    connections: Arc<Connections>,
-    /// Packets, and bytes, that wait in the merge.
-    waiting_packets: AtomicU64,
-    waiting_bytes: AtomicU64,
-}
-
-impl Shared {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A collector.
 pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program, Failure> {
-    let groups = endpoints::addresses(&settings.endpoints)?;
-    let pull = Pull::bind(&groups)?;
-    let path = match &settings.output {
-        FileOrStdio::Stdio => "-".to_owned(),
-        FileOrStdio::File(path) => path.to_string_lossy().into_owned(),
+    let config = CollectConfig {
+        endpoints: endpoints::addresses(&settings.endpoints)?,
+        output: match &settings.output {
+            FileOrStdio::Stdio => None,
+            FileOrStdio::File(path) => Some(path.clone()),
+        },
+        format: match settings.format {
+            OutputFormat::Pcap => CaptureFormat::Pcap,
+            OutputFormat::Pcapng => CaptureFormat::PcapNg,
+        },
+        merge_window: settings.merge_window,
+        exit_on_end: settings.exit_on_end,
+        max_packets: settings.common.max_packets,
+        observers: crate::observers::collector_config(&settings.common.observers),
     };
-    let stream = Stream::open(&path)?;
-    let format = match settings.format {
-        OutputFormat::Pcap => CaptureFormat::Pcap,
-        OutputFormat::Pcapng => CaptureFormat::PcapNg,
-    };
-    let writer = CaptureWriter::new(stream, format)?;
-    info!(endpoints = ?pull.endpoints(), "waiting for captures");
-    let shared = Arc::new(Shared {
-        ledger: Mutex::default(),
-        observers: Observers::new(crate::observers::collector_config(&settings.common.observers)),
-        foreign: Foreign::default(),
-        connections: pull.connections(),
-        waiting_packets: AtomicU64::new(0),
-        waiting_bytes: AtomicU64::new(0),
-    });
-    let collector = Collector::new(settings, pull, writer, Arc::clone(&shared), stop.clone());
+    let collect = Collect::open(&config, stop.clone())?;
+    let handle = collect.handle();
+    let registry = Registry::new();
+    handle.register_metrics(&registry)?;
     Ok(Program {
         render: Arc::new({
-            let shared = Arc::clone(&shared);
-            move |out| expose::expose(&shared, out)
+            let handle = handle.clone();
+            move |out| {
+                if let Ok(text) = TextEncoder::new().encode_to_string(&registry.gather()) {
+                    _ = out.write_str(&text);
+                }
+                handle.observers().expose(out);
+            }
         }),
         figures: Arc::new({
-            let shared = Arc::clone(&shared);
-            move || figures(&shared)
+            let handle = handle.clone();
+            move || {
+                let figures = handle.figures();
+                let dropped = figures.dropped.saturating_add(figures.lost);
+                Figures { packets: figures.packets, dropped, queue_freezes: 0 }
+            }
         }),
-        unfinished: Arc::new(move || {
-            let waiting = shared.waiting_packets.load(std::sync::atomic::Ordering::Relaxed);
-            format!("{waiting} packets are not written")
-        }),
-        work: Box::new(move || collector.run().map(|()| Ended::Well).map_err(Into::into)),
+        unfinished: Arc::new(move || handle.unfinished()),
+        work: Box::new(move || collect.run().map(|()| Ended::Well).map_err(Into::into)),
     })
-}
-
-fn figures(shared: &Shared) -> Figures {
-    let mut figures = Figures { packets: shared.observers.packets(), ..Figures::default() };
-    for (_, source) in shared.ledger().sources() {
-        let dropped = source.dropped;
-        figures.dropped += dropped.kernel + dropped.interface + dropped.relay + source.lost.packets;
-    }
-    figures
 }

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> Result<Ended, Failure> {
     let common = settings.common();
     let server = common.metrics_address.as_ref().map(Server::bind).transpose()?;
-    let stop = Stop::new()?;
+    let stop = Stop::new();
     let program = match settings {
         Settings::Capture(settings) => capture::capture(settings, &stop)?,
         Settings::Observe(settings) => capture::observe(settings, &stop)?,

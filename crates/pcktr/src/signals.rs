@@ -1,9 +1,7 @@
 //! Stopping: because a signal asks for it, or because the work is done.
 
-use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::io;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -12,74 +10,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::{exit, signal_name};
 use tracing::{error, info};
 
-/// Whether the program is to stop. All clones are one: set once, it stays set.
-///
-/// Whoever works in a loop asks [`Stop::is_set`]; whoever sleeps, sleeps in [`Stop::wait_timeout`]; whoever polls
-/// descriptors, polls this one among them: it becomes readable, and nobody reads it.
-#[derive(Clone, Debug)]
-pub(crate) struct Stop {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    /// The same as `set`, for whoever asks often.
-    flag: Arc<AtomicBool>,
-    set: Mutex<bool>,
-    changed: Condvar,
-    read: PipeReader,
-    write: PipeWriter,
-}
-
-impl Stop {
-    /// Not to stop, for now.
-    ///
-    /// # Errors
-    ///
-    /// When there is no descriptor left for a pipe.
-    pub(crate) fn new() -> io::Result<Self> {
-        let (read, write) = io::pipe()?;
-        let shared =
-            Shared { flag: Arc::default(), set: Mutex::new(false), changed: Condvar::new(), read, write };
-        Ok(Self { shared: Arc::new(shared) })
-    }
-
-    /// To stop, now.
-    pub(crate) fn set(&self) {
-        let mut set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*set {
-            *set = true;
-            self.shared.flag.store(true, Ordering::Release);
-            // One byte always fits into an empty pipe; and without it `set` still says what there is to say.
-            _ = (&self.shared.write).write_all(&[0]);
-            self.shared.changed.notify_all();
-        }
-    }
-
-    /// Whether to stop.
-    pub(crate) fn is_set(&self) -> bool {
-        self.shared.flag.load(Ordering::Acquire)
-    }
-
-    /// True once it is time to stop: for sources, which know nothing of signals.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.shared.flag)
-    }
-
-    /// Sleeps until it is time to stop, or `timeout` has passed; says whether to stop.
-    pub(crate) fn wait_timeout(&self, timeout: Duration) -> bool {
-        let set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.shared.changed.wait_timeout_while(set, timeout, |set| !*set);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// Readable once it is time to stop.
-impl AsFd for Stop {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.read.as_fd()
-    }
-}
+pub(crate) use pipeline::Stop;
 
 /// What is not handed over yet, in words for the log, such as "3 batches, 700 KiB". It is called when the program has
 /// hung, so it must not wait for anybody.
@@ -163,35 +94,13 @@ fn end_at_once(why: Ending, unfinished: &Unfinished) {
 
 #[cfg(test)]
 mod tests {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn is_readable(stop: &Stop) -> bool {
-        poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&Timespec::default())).unwrap() > 0
-    }
-
-    #[test]
-    fn a_stop_wakes_everybody_and_stays() {
-        let stop = Stop::new().unwrap();
-        assert!(!stop.is_set() && !is_readable(&stop) && !stop.wait_timeout(Duration::ZERO));
-        let sleeper = thread::spawn({
-            let stop = stop.clone();
-            move || stop.wait_timeout(LONG)
-        });
-        stop.set();
-        stop.set();
-        assert!(sleeper.join().unwrap());
-        for _ in 0..2 {
-            assert!(stop.is_set() && is_readable(&stop) && stop.wait_timeout(LONG));
-        }
-    }
-
     /// What [`watch`] does with `signals`, one after the other, in the order it does it.
     fn check(signals: &[i32], grace: Duration, stops: bool, expected: Option<Ending>) {
-        let stop = Stop::new().unwrap();
+        let stop = Stop::new();
         let (tell, endings) = mpsc::channel();
         watch(signals.to_vec(), &stop, grace, Arc::new(move |why| _ = tell.send(why)));
         assert_eq!(stop.is_set(), stops);
@@ -209,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_real_signal_arrives() {
-        let stop = Stop::new().unwrap();
+        let stop = Stop::new();
         install(stop.clone(), LONG, Arc::new(String::new)).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
         assert!(stop.wait_timeout(LONG));

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 /// Bytes that are buffered before they are written.
 const BUFFER: usize = 256 << 10;
@@ -18,10 +19,10 @@ const PIPE_SIZE: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The file cannot be opened.
-    #[error("OUTPUT: cannot write to `{path}`: {why}")]
+    #[error("OUTPUT: cannot write to `{}`: {why}", .path.display())]
     Open {
-        /// The path in the settings.
-        path: String,
+        /// The path in the settings; `-` for standard output.
+        path: PathBuf,
         /// The system's error.
         why: io::Error,
     },
@@ -48,21 +49,27 @@ pub struct Stream<W> {
 }
 
 impl Stream<File> {
-    /// Opens standard output for `-`, else a file, which is truncated.
+    /// Opens standard output.
+    ///
+    /// # Errors
+    /// It cannot be duplicated.
+    pub fn stdout() -> Result<Self, StreamError> {
+        let fd = io::stdout().as_fd().try_clone_to_owned();
+        let file = File::from(fd.map_err(|why| StreamError::Open { path: "-".into(), why })?);
+        // This fails if it is not a pipe, or the limit is lower: its size then stays as it is.
+        let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_SIZE);
+        Ok(Self::new(file))
+    }
+
+    /// Creates a file, or truncates an existing one.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(path: &str) -> Result<Self, StreamError> {
-        let failed = |why| StreamError::Open { path: path.to_owned(), why };
-        let file = if path == "-" {
-            let file = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
-            // This fails if it is not a pipe, or the limit is lower: its size then stays as it is.
-            let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_SIZE);
-            file
-        } else {
-            File::create(path).map_err(failed)?
-        };
-        Ok(Self::new(file))
+    pub fn create(path: &Path) -> Result<Self, StreamError> {
+        match File::create(path) {
+            Ok(file) => Ok(Self::new(file)),
+            Err(why) => Err(StreamError::Open { path: path.to_owned(), why }),
+        }
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_opened_is_named() {
-        let error = Stream::open("/no/such/directory/x.pcap").unwrap_err();
+        let error = Stream::create(Path::new("/no/such/directory/x.pcap")).unwrap_err();
         assert!(error.to_string().starts_with("OUTPUT: cannot write to `/no/such/directory/x.pcap`: "));
     }
 }

@@ -1,0 +1,200 @@
+//! The collect pipeline: batches of many captures become one capture in timestamp order.
+//!
+//! One thread does it all, so that each packet is handled while it is in the processor's cache, and a slow reader of the
+//! output slows down the receiving: ZeroMQ's limits then slow down the captures, each of which decides what to drop.
+
+mod clock;
+mod collector;
+mod interfaces;
+mod invalid_messages;
+mod log_limiter;
+mod metrics;
+mod output;
+mod run;
+
+use std::fmt;
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ledger::Ledger;
+use observe::Observers;
+use parking_lot::Mutex;
+use relay::pull::{Connections, Message};
+use relay::{Pull, PullError};
+use sink::{CaptureFormat, CaptureWriter, Stream, StreamError};
+use tracing::info;
+
+use crate::Stop;
+use clock::MergeClock;
+use collector::Collector;
+use invalid_messages::InvalidMessages;
+
+/// The settings of a collector.
+#[derive(Clone, Debug)]
+pub struct CollectConfig {
+    /// For each endpoint the addresses to listen on, in ZeroMQ's notation. One of each endpoint suffices.
+    pub endpoints: Vec<Vec<String>>,
+    /// The file to write to; `None` for standard output.
+    pub output: Option<PathBuf>,
+    /// The format of the output.
+    pub format: CaptureFormat,
+    /// How long a packet waits for older ones of slower sources (`MERGE_WINDOW`).
+    pub merge_window: Duration,
+    /// Whether to end when all sources have ended (`EXIT_ON_END`).
+    pub exit_on_end: bool,
+    /// Whether to end after this many packets (`MAX_PACKETS`).
+    pub max_packets: Option<NonZeroU64>,
+    /// The observers to run.
+    pub observers: observe::Config,
+}
+
+/// Why a collector does not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// Listening or receiving failed.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// The output cannot be opened or written.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// What the collector's thread shares with the metrics.
+struct Shared {
+    ledger: Mutex<Ledger>,
+    observers: Arc<Observers>,
+    invalid_messages: InvalidMessages,
+    /// Packets in the merge.
+    merge_packets: AtomicU64,
+    /// Bytes of the batches in the merge.
+    merge_bytes: AtomicU64,
+}
+
+impl Shared {
+    fn new(observers: Arc<Observers>) -> Arc<Self> {
+        Arc::new(Self {
+            ledger: Mutex::default(),
+            observers,
+            invalid_messages: InvalidMessages::default(),
+            merge_packets: AtomicU64::new(0),
+            merge_bytes: AtomicU64::new(0),
+        })
+    }
+}
+
+/// A collector that listens and has opened its output.
+pub struct Collect {
+    pull: Pull,
+    collector: Collector<Message, File>,
+    clock: MergeClock,
+    stop: Stop,
+    exit_on_end: bool,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Collect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collect").field("pull", &self.pull).finish_non_exhaustive()
+    }
+}
+
+impl Collect {
+    /// Listens and opens the output. Setting `stop` ends [`Collect::run`].
+    ///
+    /// # Errors
+    /// An endpoint is not available, or the output cannot be opened.
+    pub fn open(config: &CollectConfig, stop: Stop) -> Result<Self, CollectError> {
+        let pull = Pull::bind(&config.endpoints)?;
+        let stream = match &config.output {
+            Some(path) => Stream::create(path)?,
+            None => Stream::stdout()?,
+        };
+        let writer = CaptureWriter::new(stream, config.format)?;
+        info!(endpoints = ?pull.endpoints(), "waiting for captures");
+        let shared = Shared::new(Observers::new(config.observers));
+        let merge = ::merge::Config {
+            window: config.merge_window,
+            grace: config.merge_window / 2,
+            ..::merge::Config::default()
+        };
+        Ok(Self {
+            pull,
+            collector: Collector::new(merge, writer, config.max_packets, Arc::clone(&shared)),
+            clock: MergeClock::start(),
+            stop,
+            exit_on_end: config.exit_on_end,
+            shared,
+        })
+    }
+
+    /// A handle to read the collector's figures while it runs.
+    #[must_use]
+    pub fn handle(&self) -> CollectHandle {
+        CollectHandle { shared: Arc::clone(&self.shared), connections: self.pull.connections() }
+    }
+}
+
+/// Reads a collector's figures. All clones refer to the same collector.
+#[derive(Clone)]
+pub struct CollectHandle {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+}
+
+/// A collector's figures for the status page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectFigures {
+    /// Packets received.
+    pub packets: u64,
+    /// Packets dropped by the sources: by their kernels, interfaces and relays.
+    pub dropped: u64,
+    /// Packets lost in transit.
+    pub lost: u64,
+}
+
+impl CollectHandle {
+    /// The figures as they are now.
+    #[must_use]
+    pub fn figures(&self) -> CollectFigures {
+        let mut figures =
+            CollectFigures { packets: self.shared.observers.packets(), ..CollectFigures::default() };
+        for (_, source) in self.shared.ledger.lock().sources() {
+            let dropped = source.dropped;
+            for packets in [dropped.kernel, dropped.interface, dropped.relay] {
+                figures.dropped = figures.dropped.saturating_add(packets);
+            }
+            figures.lost = figures.lost.saturating_add(source.lost.packets);
+        }
+        figures
+    }
+
+    /// What a forced exit would lose, in words. Does not block.
+    #[must_use]
+    pub fn unfinished(&self) -> String {
+        format!("{} packets are not written", self.shared.merge_packets.load(Ordering::Relaxed))
+    }
+
+    /// The observers.
+    #[must_use]
+    pub fn observers(&self) -> &Arc<Observers> {
+        &self.shared.observers
+    }
+
+    /// Registers the metrics of the collector and its sources.
+    ///
+    /// # Errors
+    /// Another collector is registered under one of their names.
+    pub fn register_metrics(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        registry.register(metrics::collector(Arc::clone(&self.shared), Arc::clone(&self.connections))?)
+    }
+}
+
+impl fmt::Debug for CollectHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CollectHandle").finish_non_exhaustive()
+    }
+}
