@@ -1,7 +1,6 @@
 //! The mode `collect`: batches of many captures come in, and go out as one stream.
 
 mod collector;
-mod endpoints;
 mod expose;
 mod foreign;
 mod interfaces;
@@ -12,8 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use merge::Ledger;
 use observe::Observers;
-use relay::Pull;
-use relay::pull::Connections;
+use relay::{Connections, Endpoint, Pull};
 use sink::{PcapNgWriter, PcapWriter, Stream, Writer};
 use tracing::info;
 
@@ -43,7 +41,7 @@ impl Shared {
 
 /// A collector.
 pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program, Failure> {
-    let groups = endpoints::addresses(&settings.endpoints)?;
+    let groups = settings.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
     let pull = Pull::bind(&groups)?;
     let path = match &settings.output {
         FileOrStdio::Stdio => "-".to_owned(),

@@ -13,8 +13,7 @@ use merge::ledger::{Dropped, Entry, Figures, Heard, Skip};
 use merge::merge::Arrival;
 use merge::{Merge, Mono};
 use packet::Timestamp;
-use relay::pull::Message;
-use relay::{Pull, PullError};
+use relay::{Message, Pull, PullError};
 use sink::{InterfaceCounts, InterfaceId, StreamError, Writer};
 use tracing::{debug, error, info, warn};
 

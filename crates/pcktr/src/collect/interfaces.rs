@@ -6,7 +6,7 @@ use batch::{DecodeError, Interface, Received};
 use merge::SourceId;
 use observe::{Observers, OriginId};
 use packet::{LinkType, Origin};
-use relay::pull::Message;
+use relay::Message;
 use sink::{InterfaceId, StreamError, Writer};
 use tracing::warn;
 
