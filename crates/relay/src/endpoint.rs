@@ -18,7 +18,7 @@ pub enum Endpoint {
     },
     /// `ipc://path`: a Unix domain socket in the file system, or, with a leading `@`, in Linux' abstract namespace.
     Ipc {
-        /// At most [`MAX_PATH`] bytes, none of them NUL.
+        /// At most 107 bytes, none of them NUL.
         path: PathBuf,
     },
 }

@@ -4,8 +4,8 @@
 //! waits in a queue of bounded size. ZeroMQ gets few batches at a time, and only while there is a connection, because the
 //! queue can still drop the oldest batches, and ZeroMQ cannot.
 //!
-//! ZeroMQ never says what became of a message, but when it releases its memory: when the kernel has the last byte. From
-//! that follows how many packets have not left this process.
+//! ZeroMQ never says what became of a message. But it releases the message's memory once the kernel has the last byte, and
+//! that tells how many packets have not left this process yet.
 
 mod connector;
 mod message;

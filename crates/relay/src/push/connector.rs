@@ -165,7 +165,7 @@ struct Search {
     resolved_at: Option<Duration>,
     /// When an address was chosen, since the last resolution.
     chosen_at: Option<Duration>,
-    /// Whether the log knows.
+    /// Whether the log has a line about it.
     reported: bool,
 }
 

@@ -10,7 +10,7 @@ use packet::Origin;
 use super::message::LentMessage;
 use super::state::{RelayState, SenderTask};
 
-/// How long the sender waits for room in ZeroMQ, before it looks whether the relay was abandoned or the collector moved.
+/// How long the sender waits for room in ZeroMQ, before it checks whether the relay was abandoned or the collector moved.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Sends batches one by one, in the order of the queue.
@@ -54,7 +54,7 @@ impl Sender {
             self.state.count_dropped(&interface.origin, packets);
         }
         if !self.state.wait_for_release() {
-            // Nothing that is dropped, and counted so, is to be sent after all.
+            // What counts as dropped must not be sent after all.
             let _ = self.socket.set_linger(0);
         }
     }

@@ -23,8 +23,8 @@ pub(super) struct RelayState {
     room: Condvar,
     /// For the sender: there may be a [`SenderTask`].
     sender: Condvar,
-    /// For those who wait for rare events: a change of the connection, the first resolution, the end.
-    rare: Condvar,
+    /// For a change of the connection, the first resolution, and the end.
+    lifecycle: Condvar,
     /// Grows with [`Guarded::peer_addresses`].
     peer_addresses_generation: AtomicU64,
     buffers: BufferPool,
@@ -83,7 +83,7 @@ impl RelayState {
             }),
             room: Condvar::new(),
             sender: Condvar::new(),
-            rare: Condvar::new(),
+            lifecycle: Condvar::new(),
             peer_addresses_generation: AtomicU64::new(0),
             buffers: BufferPool::new(batch_bytes),
         }
@@ -97,7 +97,7 @@ impl RelayState {
 
 /// For callers.
 impl RelayState {
-    /// Queues a batch; blocks while the queue is full, if it is to.
+    /// Queues a batch. With [`OverflowPolicy::Block`], blocks while the queue is full.
     pub(super) fn send(&self, batch: Batch) {
         let mut guarded = self.guarded.lock();
         while guarded.queue.must_wait(&batch) {
@@ -115,7 +115,7 @@ impl RelayState {
     pub(super) fn stop_waiting(&self) {
         self.guarded.lock().queue.stop_waiting();
         self.room.notify_all();
-        self.rare.notify_all();
+        self.lifecycle.notify_all();
     }
 
     pub(super) fn status(&self) -> RelayStatus {
@@ -141,20 +141,20 @@ impl RelayState {
         self.guarded.lock().peer_addresses.clone()
     }
 
-    /// Closes the queue, and waits until all is sent. From the moment when callers do not wait any more, this takes up to
-    /// `grace`; then the rest is abandoned.
+    /// Closes the queue, and waits until everything is sent. Without [`OverflowPolicy::Block`], or after
+    /// [`RelayState::stop_waiting`], this takes up to `grace`; then the rest is abandoned.
     pub(super) fn drain(&self, grace: Duration) {
         let mut guarded = self.guarded.lock();
         guarded.queue.close();
         self.sender.notify_all();
-        self.rare.notify_all();
+        self.lifecycle.notify_all();
         let mut deadline = None;
         while !guarded.queue.is_drained() {
             if guarded.queue.is_draining_without_limit() {
-                self.rare.wait(&mut guarded);
+                self.lifecycle.wait(&mut guarded);
             } else {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + grace);
-                let timed_out = self.rare.wait_until(&mut guarded, deadline).timed_out();
+                let timed_out = self.lifecycle.wait_until(&mut guarded, deadline).timed_out();
                 if timed_out && !guarded.queue.is_drained() {
                     guarded.queue.abandon();
                     break;
@@ -164,7 +164,7 @@ impl RelayState {
         drop(guarded);
         self.room.notify_all();
         self.sender.notify_all();
-        self.rare.notify_all();
+        self.lifecycle.notify_all();
     }
 
     /// Packets that were not sent because the queue was abandoned.
@@ -248,13 +248,13 @@ impl RelayState {
             self.peer_addresses_generation.fetch_add(1, Ordering::Release);
         }
         drop(guarded);
-        self.rare.notify_all();
+        self.lifecycle.notify_all();
     }
 
     /// Waits until the first resolution is over.
     pub(super) fn wait_until_resolved(&self, timeout: Duration) {
         let mut guarded = self.guarded.lock();
-        self.rare.wait_while_for(&mut guarded, |guarded| !guarded.resolved, timeout);
+        self.lifecycle.wait_while_for(&mut guarded, |guarded| !guarded.resolved, timeout);
     }
 
     /// Waits until the connectivity is something else than `known`, or `timeout` has passed, and returns it.
@@ -266,8 +266,8 @@ impl RelayState {
         let mut guarded = self.guarded.lock();
         let same = |guarded: &mut Guarded| guarded.connectivity() == known;
         match timeout {
-            Some(timeout) => _ = self.rare.wait_while_for(&mut guarded, same, timeout),
-            None => self.rare.wait_while(&mut guarded, same),
+            Some(timeout) => _ = self.lifecycle.wait_while_for(&mut guarded, same, timeout),
+            None => self.lifecycle.wait_while(&mut guarded, same),
         }
         guarded.connectivity()
     }
@@ -280,7 +280,7 @@ impl RelayState {
         guarded.connection.connections += 1;
         drop(guarded);
         self.sender.notify_all();
-        self.rare.notify_all();
+        self.lifecycle.notify_all();
         tracing::info!(collector = self.collector, "connected to the collector");
     }
 
@@ -289,7 +289,7 @@ impl RelayState {
         let was_connected = std::mem::replace(&mut guarded.connection.connected, false);
         let ended = guarded.connectivity() == Connectivity::Ended;
         drop(guarded);
-        self.rare.notify_all();
+        self.lifecycle.notify_all();
         if was_connected && !ended {
             tracing::warn!(
                 collector = self.collector,
@@ -339,7 +339,7 @@ impl Drop for InFlight {
         drop(guarded);
         if last {
             self.state.sender.notify_all();
-            self.state.rare.notify_all();
+            self.state.lifecycle.notify_all();
         }
     }
 }
