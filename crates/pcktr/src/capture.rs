@@ -1,13 +1,14 @@
 //! The modes `capture` and `observe`: packets come in, are measured, and in the former go to a collector.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use observe::{Exposition, Kind, Observers};
-use relay::Relay;
-use relay::push::Handle;
+use prometheus::TextEncoder;
+use relay::{Push, RelayHandle};
 use source::{OwnTraffic, Quota, Run};
 use tracing::{error, info};
 
@@ -16,7 +17,7 @@ use crate::program::{Ended, Failure, Program};
 use crate::settings::{CaptureSettings, CommonSettings, Input, InputSettings, ObserveSettings};
 use crate::signals::Stop;
 use crate::sources::{Devices, Sources};
-use crate::tap::Tap;
+use crate::tap::{RelayedTo, Tap};
 use crate::tzsp::Reports;
 
 /// How long a capture that was told to stop waits for the collector to take what is left.
@@ -38,18 +39,17 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
     };
     let own_traffic = Arc::new(OwnTraffic::new());
     let waits = matches!(settings.input.input, Input::File(_) | Input::TzspFile(..));
-    let resolved = Arc::clone(&own_traffic);
-    let relay =
-        Relay::start(crate::relay::settings(&settings.relay, waits), move |found| resolved.add(found))?;
+    let relay = Push::start(crate::relay::config(&settings.relay, waits))?;
+    let relayed_to = RelayedTo::new(relay.handle(), Arc::clone(&own_traffic));
     let sources = open(&settings.input, u32::MAX, &own_traffic, run)?;
     let observers = Observers::new(crate::observers::config(&settings.common.observers, &settings.input));
     let (devices, handle) = (sources.devices(), relay.handle());
     if waits {
         // A file whose collector is away waits for room; told to stop, it must come to its end.
         let (stop, handle) = (stop.clone(), handle.clone());
-        thread::Builder::new().name("hurry".into()).spawn(move || {
+        thread::Builder::new().name("stop-waiting".into()).spawn(move || {
             stop.wait_timeout(Duration::MAX);
-            handle.hurry();
+            handle.stop_waiting();
         })?;
     }
     let program = Program {
@@ -57,12 +57,12 @@ pub(crate) fn capture(settings: &CaptureSettings, stop: &Stop) -> Result<Program
         figures: figures(&observers, &devices, Some(handle.clone())),
         unfinished: Arc::new({
             let handle = handle.clone();
-            move || format!("{} packets are not sent", handle.status().waiting_packets)
+            move || format!("{} packets are not sent", handle.status().queued_packets)
         }),
         work: Box::new({
             let stop = stop.clone();
             move || {
-                let ended = sources.run(|| Tap::new(Arc::clone(&observers), Some(handle.clone())));
+                let ended = sources.run(|| Tap::new(Arc::clone(&observers), Some(relayed_to.clone())));
                 finish(relay, &stop, waits);
                 Ok(Ended::of(ended?))
             }
@@ -112,32 +112,25 @@ fn open(
 }
 
 /// Waits until the collector has everything. A capture that was told to stop does not wait for long.
-fn finish(relay: Relay, stop: &Stop, waits: bool) {
+fn finish(relay: Push, stop: &Stop, waits: bool) {
     let handle = relay.handle();
-    let mut deadline = None;
-    let mut told = false;
-    let patient = || {
-        // What a file holds does not grow old: it waits for its collector, unless it is told to stop.
-        if waits && !stop.is_set() {
-            if !std::mem::replace(&mut told, true) && !handle.status().connected {
-                info!("all packets are read; waiting for the collector to take them");
-            }
-            return true;
-        }
-        Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + LINGER)
-    };
-    let left = relay.finish(patient);
+    let status = handle.status();
+    // A file waits for its collector, unless it is told to stop.
+    if waits && !stop.is_set() && status.queued_bytes > 0 && !status.connected {
+        info!("end of file; waiting for the collector to receive the remaining packets");
+    }
+    let left = relay.finish(LINGER);
     let status = handle.status();
     if left > 0 {
-        error!(packets = left, "lost: the collector did not take them in time");
+        error!(packets = left, "packets lost: the collector did not receive them in time");
     }
-    info!(packets = status.sent_packets.saturating_sub(left), dropped = status.dropped_packets, "sent");
+    info!(packets = status.sent_packets, dropped = status.dropped_packets, "relay finished");
 }
 
 fn figures(
     observers: &Arc<Observers>,
     devices: &Devices,
-    relay: Option<Handle>,
+    relay: Option<RelayHandle>,
 ) -> Arc<dyn Fn() -> Figures + Send + Sync> {
     let (observers, devices) = (Arc::clone(observers), devices.clone());
     Arc::new(move || {
@@ -151,7 +144,7 @@ fn render(
     observers: &Arc<Observers>,
     devices: &Devices,
     tzsp: &Reports,
-    relay: Option<Handle>,
+    relay: Option<RelayHandle>,
 ) -> Arc<dyn Fn(&mut Exposition) + Send + Sync> {
     let (observers, devices, tzsp) = (Arc::clone(observers), devices.clone(), tzsp.clone());
     Arc::new(move |out| {
@@ -159,10 +152,19 @@ fn render(
         devices.expose(out);
         tzsp.expose(out);
         if let Some(relay) = &relay {
-            crate::relay::expose(&relay.status(), out);
+            expose_relay(relay, out);
         }
         observers.expose(out);
     })
+}
+
+fn expose_relay(relay: &RelayHandle, out: &mut Exposition) {
+    let families = relay.collector().map(|collector| collector.collect());
+    match families.and_then(|families| TextEncoder::new().encode_to_string(&families)) {
+        // Writing to a string cannot fail.
+        Ok(text) => _ = out.write_str(&text),
+        Err(error) => error!(%error, "cannot write the relay's metrics"),
+    }
 }
 
 /// The three metrics of tcp-stream-exporter that are about the capture itself.

@@ -1,7 +1,5 @@
 //! The mode `collect`: the settings of the collect pipeline.
 
-mod endpoints;
-
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -17,7 +15,7 @@ use crate::signals::Stop;
 /// A collector.
 pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program, Failure> {
     let config = CollectConfig {
-        endpoints: endpoints::addresses(&settings.endpoints)?,
+        endpoints: settings.endpoints.clone(),
         output: match &settings.output {
             FileOrStdio::Stdio => None,
             FileOrStdio::File(path) => Some(path.clone()),

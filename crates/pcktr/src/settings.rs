@@ -3,7 +3,6 @@
 //! The way is from texts ([`Raw`]) to what they mean for the chosen mode ([`Settings`]): whoever holds one of these
 //! structs need not check anything again. What can't be right is a [`SettingError`]; all of them are told at once.
 
-mod endpoint;
 mod error;
 mod metrics_address;
 mod observers;
@@ -20,11 +19,11 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
-pub(crate) use endpoint::{Endpoint, Host};
 pub(crate) use error::{SettingError, SettingErrors};
 pub(crate) use metrics_address::MetricsAddress;
 pub(crate) use observers::{FlowSettings, ObserverSettings, PairSettings, StreamSettings};
 pub(crate) use raw::{Flag, Raw};
+pub(crate) use relay::{Endpoint, Host};
 pub(crate) use table::TABLE;
 pub(crate) use value::FileOrStdio;
 

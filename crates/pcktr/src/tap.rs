@@ -4,21 +4,46 @@ use std::sync::Arc;
 
 use batch::{Batch, Interface};
 use observe::{Observers, OriginId};
-use relay::push::Handle;
-use source::Outlet;
+use relay::RelayHandle;
+use source::{Outlet, OwnTraffic};
+
+/// A relay, and the filter that leaves its own traffic out of the capture.
+#[derive(Clone)]
+pub(crate) struct RelayedTo {
+    handle: RelayHandle,
+    own_traffic: Arc<OwnTraffic>,
+    generation: u64,
+}
+
+impl RelayedTo {
+    pub(crate) fn new(handle: RelayHandle, own_traffic: Arc<OwnTraffic>) -> Self {
+        let mut relay = Self { handle, own_traffic, generation: 0 };
+        relay.follow_addresses();
+        relay
+    }
+
+    /// Adds the addresses that the relay's endpoint has resolved to since the last call.
+    fn follow_addresses(&mut self) {
+        let generation = self.handle.peer_addresses_generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.own_traffic.add(&self.handle.peer_addresses());
+        }
+    }
+}
 
 /// The outlet of one source's thread.
 pub(crate) struct Tap {
     observers: Arc<Observers>,
     /// Without one, what was observed is forgotten.
-    relay: Option<Handle>,
+    relay: Option<RelayedTo>,
     /// Memory of the last batch that was forgotten.
     kept: Vec<u8>,
     origins: Vec<(Arc<Interface>, OriginId)>,
 }
 
 impl Tap {
-    pub(crate) fn new(observers: Arc<Observers>, relay: Option<Handle>) -> Self {
+    pub(crate) fn new(observers: Arc<Observers>, relay: Option<RelayedTo>) -> Self {
         Self { observers, relay, kept: Vec::new(), origins: Vec::new() }
     }
 
@@ -45,15 +70,18 @@ impl Outlet for Tap {
             records: batch.payload(),
             watermark: batch.close_info().watermark,
         });
-        match &self.relay {
-            Some(relay) => relay.send(batch),
+        match &mut self.relay {
+            Some(relay) => {
+                relay.follow_addresses();
+                relay.handle.send(batch);
+            }
             None => self.kept = batch.into_spare(),
         }
     }
 
     fn spare(&mut self) -> Vec<u8> {
         match &self.relay {
-            Some(relay) => relay.spare(),
+            Some(relay) => relay.handle.take_buffer(),
             None => std::mem::take(&mut self.kept),
         }
     }

@@ -23,8 +23,7 @@ use std::time::Duration;
 use ledger::Ledger;
 use observe::Observers;
 use parking_lot::Mutex;
-use relay::pull::{Connections, Message};
-use relay::{Pull, PullError};
+use relay::{Connections, Endpoint, Message, Pull, PullError, ResolveError};
 use sink::{CaptureFormat, CaptureWriter, Stream, StreamError};
 use tracing::info;
 
@@ -36,8 +35,8 @@ use invalid_messages::InvalidMessages;
 /// The settings of a collector.
 #[derive(Clone, Debug)]
 pub struct CollectConfig {
-    /// For each endpoint the addresses to listen on, in ZeroMQ's notation. One of each endpoint suffices.
-    pub endpoints: Vec<Vec<String>>,
+    /// The endpoints to listen on.
+    pub endpoints: Vec<Endpoint>,
     /// The file to write to; `None` for standard output.
     pub output: Option<PathBuf>,
     /// The format of the output.
@@ -55,6 +54,9 @@ pub struct CollectConfig {
 /// Why a collector does not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
+    /// The host name of an endpoint cannot be resolved.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// Listening or receiving failed.
     #[error(transparent)]
     Pull(#[from] PullError),
@@ -106,9 +108,11 @@ impl Collect {
     /// Listens and opens the output. Setting `stop` ends [`Collect::run`].
     ///
     /// # Errors
-    /// An endpoint is not available, or the output cannot be opened.
+    /// An endpoint cannot be resolved or is not available, or the output cannot be opened.
     pub fn open(config: &CollectConfig, stop: Stop) -> Result<Self, CollectError> {
-        let pull = Pull::bind(&config.endpoints)?;
+        let addresses =
+            config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
+        let pull = Pull::bind(&addresses)?;
         let stream = match &config.output {
             Some(path) => Stream::create(path)?,
             None => Stream::stdout()?,

@@ -1,59 +1,48 @@
-//! Batches of many captures, from a ZeroMQ PULL socket.
+//! The collector's end: messages of many captures, from a ZeroMQ PULL socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use batch::MAX_MESSAGE;
+use crate::monitor::{self, MonitorError, MonitorEvent};
+use crate::socket;
 
-/// Messages that wait at most for each connection. Memory, and what a killed collector takes with it, are connections ×
-/// mark × size of a batch; higher marks are not faster.
-const RECEIVE_MARK: i32 = 4;
-
-/// Connections that wait at most until ZeroMQ has accepted them; the system's own limit may be lower
-/// (`net.core.somaxconn`, 4096 since Linux 5.4).
-const BACKLOG: i32 = 4096;
-
-/// Where the events of the socket come out, within the context.
-const EVENTS: &str = "inproc://packeteur.collect.events";
-
-/// Why the collector cannot listen.
+/// Why the collector cannot listen or receive.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// ZeroMQ does not give a socket.
+    /// ZeroMQ cannot open the socket.
     #[error("COLLECT_ENDPOINT: cannot open a socket: {0}")]
     Socket(zmq::Error),
-    /// Another program listens there.
+    /// The address is taken.
     #[error(
-        "COLLECT_ENDPOINT: `{endpoint}` is in use by another program: choose another port, or end that program (`ss -ltnp` names it)"
+        "COLLECT_ENDPOINT: `{endpoint}` is in use by another program: choose another port, or stop that program (`ss -ltnp` shows it)"
     )]
     InUse {
         /// The endpoint.
         endpoint: String,
     },
-    /// This machine cannot listen there.
+    /// ZeroMQ cannot bind the socket.
     #[error("COLLECT_ENDPOINT: cannot listen at `{endpoint}`: {why}")]
     Bind {
         /// The endpoint.
         endpoint: String,
-        /// What ZeroMQ says.
+        /// ZeroMQ's error.
         why: zmq::Error,
     },
-    /// Receiving failed for good.
+    /// The socket is unusable.
     #[error("cannot receive: {0}")]
     Receive(zmq::Error),
-    /// The system gives no thread.
+    /// The monitor's thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// A message as ZeroMQ holds it.
+/// A message in ZeroMQ's memory.
 #[derive(Debug)]
 pub struct Message(zmq::Message);
 
 impl Message {
-    /// Who sent it: the address of its connection, where it has one.
+    /// The sender's address; `unknown` for a connection without one.
     #[must_use]
     pub fn peer(&mut self) -> &str {
         self.0.gets("Peer-Address").unwrap_or("unknown")
@@ -66,20 +55,34 @@ impl AsRef<[u8]> for Message {
     }
 }
 
-/// Connections, counted.
+/// Counts of the connections of captures.
 #[derive(Debug, Default)]
 pub struct Connections {
-    /// Accepted since the beginning.
+    /// Connections accepted since the start.
     pub accepted: AtomicU64,
-    /// Ended since the beginning.
+    /// Connections ended since the start.
     pub ended: AtomicU64,
 }
 
-/// The collector's end of all relays.
+impl Connections {
+    fn record(&self, event: MonitorEvent, endpoint: &str) {
+        match event {
+            MonitorEvent::Accepted => {
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(endpoint, "connection accepted");
+            }
+            MonitorEvent::Disconnected => {
+                self.ended.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(endpoint, "connection ended");
+            }
+            MonitorEvent::HandshakeSucceeded | MonitorEvent::HandshakeFailed | MonitorEvent::Stopped => {}
+        }
+    }
+}
+
+/// The collector's socket.
 pub struct Pull {
     socket: zmq::Socket,
-    /// Behind the socket, for it is closed after it.
-    _context: zmq::Context,
     connections: Arc<Connections>,
     endpoints: Vec<String>,
 }
@@ -91,65 +94,54 @@ impl std::fmt::Debug for Pull {
 }
 
 impl Pull {
-    /// Listens. Each group holds the addresses of one endpoint, in ZeroMQ's notation and without names; of each group at
-    /// least one must be there: `localhost` may stand for an IPv6 address that this machine has not got.
+    /// Listens. Each group holds the addresses of one endpoint, as
+    /// [`Endpoint::bind_addresses`](crate::Endpoint::bind_addresses) lists them. Of each group at least one must be
+    /// available: `localhost` may stand for an IPv6 address that this host does not have.
     ///
     /// # Errors
-    /// Nothing of a group can be bound.
+    /// An address is in use, or none of a group is available.
     pub fn bind(groups: &[Vec<String>]) -> Result<Self, PullError> {
         let context = zmq::Context::new();
-        let socket = context.socket(zmq::PULL).map_err(PullError::Socket)?;
-        configure(&socket).map_err(PullError::Socket)?;
-        let connections = Arc::default();
-        watch(&context, &socket, Arc::clone(&connections))?;
+        let socket = socket::pull(&context).map_err(PullError::Socket)?;
+        let connections = Arc::new(Connections::default());
+        monitor::start(&context, &socket, "pull-monitor", {
+            let connections = Arc::clone(&connections);
+            move |event, endpoint| connections.record(event, endpoint)
+        })
+        .map_err(|error| match error {
+            MonitorError::Socket(why) => PullError::Socket(why),
+            MonitorError::Thread(why) => PullError::Thread(why),
+        })?;
         let mut endpoints = Vec::new();
         for group in groups {
-            let mut failed = None;
-            let before = endpoints.len();
-            for endpoint in group {
-                match socket.bind(endpoint) {
-                    Ok(()) => endpoints.push(endpoint.clone()),
-                    Err(why) => failed = Some((endpoint.clone(), why)),
-                }
-            }
-            match failed {
-                // Somebody else has one of the addresses: half of the captures would go there.
-                Some((endpoint, zmq::Error::EADDRINUSE)) => return Err(PullError::InUse { endpoint }),
-                Some((endpoint, why)) if endpoints.len() == before => {
-                    return Err(PullError::Bind { endpoint, why });
-                }
-                Some((endpoint, why)) => {
-                    tracing::debug!(endpoint, %why, "this machine has not got that address");
-                }
-                None => {}
-            }
+            endpoints.extend(bind_group(&socket, group)?);
         }
-        Ok(Self { socket, _context: context, connections, endpoints })
+        Ok(Self { socket, connections, endpoints })
     }
 
-    /// Where it listens.
+    /// The addresses it listens on.
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
     }
 
-    /// Connections, for who wants to look at them from elsewhere.
+    /// The counts of connections, which go on while they are shared.
     #[must_use]
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)
     }
 
-    /// The next message; `None` where there is none for so long.
+    /// The next message, or `None` if none arrives within `timeout`.
     ///
     /// # Errors
-    /// The socket is of no use any more.
-    pub fn receive(&self, patience: Duration) -> Result<Option<Message>, PullError> {
+    /// The socket is unusable.
+    pub fn receive(&self, timeout: Duration) -> Result<Option<Message>, PullError> {
         match self.try_receive() {
             Ok(None) => {}
             done => return done,
         }
-        // Rounded up: a deadline in less than a millisecond is no reason to spin.
-        let millis = i64::try_from(patience.as_micros().div_ceil(1000)).unwrap_or(i64::MAX);
+        // Rounded up: a timeout below a millisecond must not make the caller spin.
+        let millis = i64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i64::MAX);
         match self.socket.poll(zmq::POLLIN, millis) {
             Ok(0) | Err(zmq::Error::EINTR) => Ok(None),
             Ok(_) => self.try_receive(),
@@ -166,59 +158,56 @@ impl Pull {
     }
 }
 
-fn configure(socket: &zmq::Socket) -> Result<(), zmq::Error> {
-    socket.set_rcvhwm(RECEIVE_MARK)?;
-    socket.set_maxmsgsize(MAX_MESSAGE as i64)?;
-    // A whole fleet may wait for a collector, and come at once when it starts.
-    socket.set_backlog(BACKLOG)?;
-    socket.set_ipv6(true)?;
-    socket.set_linger(0)?;
-    // Captures that vanished without a word do not keep their connections for ever.
-    socket.set_tcp_keepalive(1)?;
-    socket.set_tcp_keepalive_idle(30)?;
-    socket.set_tcp_keepalive_intvl(10)?;
-    socket.set_tcp_keepalive_cnt(3)?;
-    Ok(())
-}
-
-/// Starts a thread that counts connections until the socket is closed.
-fn watch(
-    context: &zmq::Context,
-    socket: &zmq::Socket,
-    connections: Arc<Connections>,
-) -> Result<(), PullError> {
-    let events = zmq::SocketEvent::ACCEPTED.to_raw()
-        | zmq::SocketEvent::DISCONNECTED.to_raw()
-        | zmq::SocketEvent::MONITOR_STOPPED.to_raw();
-    socket.monitor(EVENTS, events.into()).map_err(PullError::Socket)?;
-    let reader = context.socket(zmq::PAIR).map_err(PullError::Socket)?;
-    reader.set_linger(0).map_err(PullError::Socket)?;
-    reader.connect(EVENTS).map_err(PullError::Socket)?;
-    thread::Builder::new().name("collect-link".into()).spawn(move || count(&reader, &connections))?;
-    Ok(())
-}
-
-/// Reads every event up to the last: a monitor that is not drained blocks the context's I/O thread.
-fn count(reader: &zmq::Socket, connections: &Connections) {
-    loop {
-        let parts = match reader.recv_multipart(0) {
-            Ok(parts) => parts,
-            Err(zmq::Error::EINTR) => continue,
-            Err(_) => return,
-        };
-        let Some(&[low, high]) = parts.first().and_then(|event| event.first_chunk::<2>()) else { continue };
-        let endpoint = parts.get(1).map(|text| String::from_utf8_lossy(text));
-        match zmq::SocketEvent::from_raw(u16::from_le_bytes([low, high])) {
-            zmq::SocketEvent::ACCEPTED => {
-                connections.accepted.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(endpoint = endpoint.as_deref(), "a connection came in");
+/// Binds the addresses of one endpoint; returns those that this host has.
+fn bind_group(socket: &zmq::Socket, group: &[String]) -> Result<Vec<String>, PullError> {
+    let mut bound = Vec::new();
+    let mut unavailable = None;
+    for endpoint in group {
+        match socket.bind(endpoint) {
+            Ok(()) => bound.push(endpoint.clone()),
+            // Even if another address of the group is free: some captures would reach the other program.
+            Err(zmq::Error::EADDRINUSE) => return Err(PullError::InUse { endpoint: endpoint.clone() }),
+            Err(why) => {
+                tracing::debug!(endpoint, %why, "address not available on this host");
+                unavailable = Some(PullError::Bind { endpoint: endpoint.clone(), why });
             }
-            zmq::SocketEvent::DISCONNECTED => {
-                connections.ended.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(endpoint = endpoint.as_deref(), "a connection ended");
-            }
-            zmq::SocketEvent::MONITOR_STOPPED => return,
-            _ => {}
         }
+    }
+    match unavailable {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_and_ended_connections_are_counted() {
+        let connections = Connections::default();
+        for event in [
+            MonitorEvent::Accepted,
+            MonitorEvent::HandshakeSucceeded,
+            MonitorEvent::Accepted,
+            MonitorEvent::HandshakeFailed,
+            MonitorEvent::Disconnected,
+        ] {
+            connections.record(event, "tcp://127.0.0.1:7386");
+        }
+        assert_eq!(connections.accepted.load(Ordering::Relaxed), 2);
+        assert_eq!(connections.ended.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_group_needs_one_available_address() {
+        let group = |addresses: &[&str]| addresses.iter().map(|&a| a.to_owned()).collect::<Vec<_>>();
+        let pull = Pull::bind(&[group(&["inproc://a", "nonsense"])]).unwrap();
+        assert_eq!(pull.endpoints(), ["inproc://a"]);
+        assert!(pull.receive(Duration::ZERO).unwrap().is_none());
+        let error = Pull::bind(&[group(&["inproc://a"]), group(&["nonsense"])]).unwrap_err();
+        assert_eq!(error.to_string(), "COLLECT_ENDPOINT: cannot listen at `nonsense`: Invalid argument");
+        let error = Pull::bind(&[group(&["inproc://a", "inproc://a"])]).unwrap_err();
+        assert!(error.to_string().starts_with("COLLECT_ENDPOINT: `inproc://a` is in use"), "{error}");
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn bind(address: &MetricsAddress) -> Result<Vec<TcpListener>, BindErr
     let port = address.port;
     let refused = |error| BindError::Listen { address: address.clone(), error };
     let listeners = match &address.host {
-        Host::Every => {
+        Host::Any => {
             // One socket for both families, unless there is but one.
             let listener = listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| {
                 if has_no_address(&error) { listen((Ipv4Addr::UNSPECIFIED, port).into()) } else { Err(error) }

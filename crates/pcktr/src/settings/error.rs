@@ -79,7 +79,17 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.remedy.is_empty() {
+            return f.write_str(&self.problem);
+        }
         write!(f, "{} ({})", self.problem, self.remedy)
+    }
+}
+
+/// The error's text has its remedy in brackets already.
+impl From<relay::EndpointError> for Fault {
+    fn from(error: relay::EndpointError) -> Self {
+        Self::new(error.to_string(), "")
     }
 }
 

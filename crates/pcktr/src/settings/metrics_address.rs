@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::endpoint::{Host, split_port};
+use relay::Host;
+use relay::endpoint::split_port;
+
 use super::error::Fault;
 
 /// Where the metrics are served.
@@ -23,7 +25,7 @@ impl MetricsAddress {
         let (host, port) = split_port(text).ok_or_else(|| {
             Fault::new("has no port", "write it like `:9108` or `127.0.0.1:9108`, or `off`")
         })?;
-        let host = if host.is_empty() { Host::Every } else { host.parse()? };
+        let host = if host.is_empty() { Host::Any } else { host.parse()? };
         let port = port
             .parse()
             .map_err(|_| Fault::new("is no port", "a port is a number from 0 to 65535").of_item(port))?;
@@ -34,7 +36,7 @@ impl MetricsAddress {
 impl fmt::Display for MetricsAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Every => write!(f, ":{}", self.port),
+            Host::Any => write!(f, ":{}", self.port),
             host => write!(f, "{host}:{}", self.port),
         }
     }
@@ -69,6 +71,6 @@ mod tests {
         check("::1:9108", "lacks brackets (an IPv6 address goes in brackets: `[::1]`)");
         check(":99999", "holds `99999`, which is no port (a port is a number from 0 to 65535)");
         check("host:", "holds ``, which is no port (a port is a number from 0 to 65535)");
-        check("http://host:9108", "holds `http://host`, which is no host (a name or an address)");
+        check("http://host:9108", "holds `http://host`, which is not a valid host (a name or an address)");
     }
 }

@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     }
 
     fn collect(&mut self) -> Option<CollectSettings> {
-        let endpoints = self.required(&table::COLLECT_ENDPOINT, Endpoint::parse_local);
+        let endpoints = self.required(&table::COLLECT_ENDPOINT, |text| Ok(Endpoint::parse_list(text)?));
         let output = self.required(&table::OUTPUT, |text| Ok(FileOrStdio::parse(text)));
         let formats = [("pcap", OutputFormat::Pcap), ("pcapng", OutputFormat::Pcapng)];
         let format = self.required(&table::OUTPUT_FORMAT, |text| value::choice(text, &formats));
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     fn relay(&mut self) -> Option<RelaySettings> {
-        let endpoint = self.required(&table::RELAY_ENDPOINT, Endpoint::parse_remote);
+        let endpoint = self.required(&table::RELAY_ENDPOINT, |text| Ok(Endpoint::parse_remote(text)?));
         let buffer = self.required(&table::RELAY_BUFFER, |text| value::size(text, 4 * KIB..=1024 * GIB));
         let bytes = self.required(&table::BATCH_BYTES, |text| value::size(text, 4 * KIB..=4 * MIB));
         let delay = self.required(&table::BATCH_DELAY, |text| {

@@ -9,7 +9,7 @@ use metrics::{Declaration, LabelSet};
 use packet::{Origin, Timestamp};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use relay::pull::Connections;
+use relay::Connections;
 
 use super::Shared;
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use relay::pull::Message;
+use relay::Message;
 use sink::StreamError;
 use tracing::info;
 

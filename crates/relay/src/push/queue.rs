@@ -1,312 +1,410 @@
-//! Batches that wait to be sent: bounded in bytes, oldest first out, oldest first shed.
+//! Batches that wait to be sent, bounded in bytes, and the accounts of what became of them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use batch::Batch;
 use packet::Origin;
 
-/// What happens when there is no room for a batch.
+/// What happens when a batch does not fit into the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The oldest batches are shed, and counted: for packets that do not wait.
-    Shed,
-    /// Who hands it over waits: for files.
-    Wait,
+pub enum OverflowPolicy {
+    /// The oldest batches are dropped and counted: for live packets.
+    DropOldest,
+    /// The caller blocks until there is room: for files.
+    Block,
 }
 
-/// Batches that wait.
+/// The phase of a relay's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Batches are accepted. If `blocking`, callers wait for room.
+    Open { blocking: bool },
+    /// No more batches are accepted, what is left is sent. If `blocking`, without a time limit.
+    Draining { blocking: bool },
+    /// What is left is not sent.
+    Abandoned,
+}
+
+/// A queue of batches. All counts are since the start.
 #[derive(Debug)]
 pub(super) struct Queue {
     limit: usize,
-    when_full: WhenFull,
-    state: Mutex<State>,
-    filled: Condvar,
-    emptied: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
+    policy: OverflowPolicy,
+    phase: Phase,
     batches: VecDeque<Batch>,
-    /// Memory that they take.
-    bytes: usize,
-    packets: u64,
-    /// Packets shed, by origin.
-    dropped: HashMap<Origin, u64>,
+    queued: Load,
+    /// Batches that were taken out, until ZeroMQ has released their memory.
+    in_flight: Load,
+    sent: Sent,
     dropped_packets: u64,
-    /// Nobody is to wait for room any more.
-    hurried: bool,
-    /// No batch comes any more.
-    closed: bool,
-    /// A batch was taken out, and is not sent yet.
-    one_out: bool,
-    /// What is left is not to be sent any more.
-    abandoned: bool,
+    dropped_by_origin: HashMap<Origin, u64>,
+    /// Packets that the queue, or ZeroMQ, still held when it was abandoned.
+    undelivered: u64,
 }
 
-/// How much waits, and how much was shed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) bytes: usize,
+/// Batches, and the memory that they use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) batches: u64,
     pub(super) packets: u64,
-    pub(super) dropped_packets: u64,
+    pub(super) bytes: usize,
 }
 
-/// What [`Queue::pop`] found.
+impl Load {
+    pub(super) fn of(batch: &Batch) -> Self {
+        Self { batches: 1, packets: batch.packets().into(), bytes: batch.memory() }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.batches += other.batches;
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.batches -= other.batches;
+        self.packets -= other.packets;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// What ZeroMQ accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) batches: u64,
+    pub(super) packets: u64,
+    /// Bytes of messages.
+    pub(super) bytes: u64,
+}
+
+/// What [`Queue::pop`] returns.
 #[derive(Debug)]
-pub(super) enum Popped {
-    /// The oldest batch, and how many packets of its origin have been shed so far.
-    Batch(Box<Batch>, u64),
-    /// Nothing, so far.
-    NothingYet,
-    /// Nothing, and nothing will come.
-    Closed,
+pub(super) struct Dequeued {
+    pub(super) batch: Batch,
+    /// Packets of the batch's origin that were dropped so far.
+    pub(super) dropped: u64,
 }
 
 impl Queue {
-    /// Of batches that take `limit` bytes at most.
-    pub(super) fn new(limit: usize, when_full: WhenFull) -> Self {
-        Self { limit, when_full, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() }
-    }
-
-    /// Puts a batch behind the others. `in_flight` bytes have left the queue, and still take memory.
-    pub(super) fn push(&self, batch: Batch, in_flight: usize) {
-        let mut state = self.lock();
-        let needed = batch.memory() + in_flight;
-        match self.when_full {
-            WhenFull::Shed => while state.bytes + needed > self.limit && state.shed_oldest() {},
-            WhenFull::Wait => {
-                // Memory in flight comes free without our doing; the wait is only for what we hold.
-                while state.bytes + batch.memory() > self.limit && !state.batches.is_empty() && !state.hurried
-                {
-                    state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
+    /// A queue of batches that use up to `limit` bytes of memory.
+    pub(super) fn new(limit: usize, policy: OverflowPolicy) -> Self {
+        Self {
+            limit,
+            policy,
+            phase: Phase::Open { blocking: policy == OverflowPolicy::Block },
+            batches: VecDeque::new(),
+            queued: Load::default(),
+            in_flight: Load::default(),
+            sent: Sent::default(),
+            dropped_packets: 0,
+            dropped_by_origin: HashMap::new(),
+            undelivered: 0,
         }
-        state.push(batch);
-        drop(state);
-        self.filled.notify_one();
     }
 
-    /// Takes the oldest batch out, and waits for one for so long at most.
-    pub(super) fn pop(&self, patience: Duration) -> Popped {
-        let mut state = self.lock();
-        if state.batches.is_empty() && !state.closed {
-            let waited = self.filled.wait_timeout(state, patience);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    /// Whether the caller must wait before it pushes `batch`. What is in flight does not count here: it is released
+    /// without a wakeup of the caller.
+    pub(super) fn must_wait(&self, batch: &Batch) -> bool {
+        self.phase == Phase::Open { blocking: true }
+            && !self.batches.is_empty()
+            && self.queued.bytes + batch.memory() > self.limit
+    }
+
+    /// Appends a batch. Unless callers block, the oldest batches make room for it. Once the queue is closed, the batch is
+    /// dropped.
+    pub(super) fn push(&mut self, batch: Batch) {
+        if self.is_closed() {
+            self.count_dropped(&batch.interface().origin, batch.packets().into());
+            return;
         }
-        if state.abandoned {
-            return Popped::Closed;
+        if self.policy == OverflowPolicy::DropOldest {
+            let needed = batch.memory() + self.in_flight.bytes;
+            while self.queued.bytes + needed > self.limit && self.drop_oldest() {}
         }
-        let Some(batch) = state.batches.pop_front() else {
-            return if state.closed { Popped::Closed } else { Popped::NothingYet };
-        };
-        state.bytes -= batch.memory();
-        state.packets -= u64::from(batch.packets());
-        state.one_out = true;
-        let dropped = state.dropped.get(&batch.interface().origin).copied().unwrap_or(0);
-        drop(state);
-        self.emptied.notify_all();
-        Popped::Batch(Box::new(batch), dropped)
-    }
-
-    /// The batch that was taken out has been sent.
-    pub(super) fn sent(&self) {
-        self.lock().one_out = false;
-    }
-
-    /// Nobody is to wait for room any more: those who do put their last batch in, and go on.
-    pub(super) fn hurry(&self) {
-        self.lock().hurried = true;
-        self.emptied.notify_all();
-    }
-
-    /// No batch comes any more.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.filled.notify_all();
-    }
-
-    /// What is left is not to be sent any more.
-    pub(super) fn abandon(&self) {
-        let mut state = self.lock();
-        (state.abandoned, state.hurried) = (true, true);
-        drop(state);
-        self.filled.notify_all();
-        self.emptied.notify_all();
-    }
-
-    /// Whether the queue was closed, and nothing of it is left, nor in flight.
-    pub(super) fn is_done(&self, in_flight: impl Fn() -> usize) -> bool {
-        let state = self.lock();
-        // Asked last: what has been taken out is in flight before it counts as sent.
-        state.closed && state.batches.is_empty() && !state.one_out && in_flight() == 0
-    }
-
-    /// Sheds everything: nothing is sent any more. Returns how many packets that were.
-    pub(super) fn shed_all(&self) -> u64 {
-        let mut state = self.lock();
-        let packets = std::mem::take(&mut state.packets);
-        (state.bytes, state.dropped_packets) = (0, state.dropped_packets + packets);
-        state.batches.clear();
-        packets
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.lock().abandoned
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        let state = self.lock();
-        Counts { bytes: state.bytes, packets: state.packets, dropped_packets: state.dropped_packets }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn push(&mut self, batch: Batch) {
-        // A heartbeat that still waits says less than the one that comes now.
+        // A newer heartbeat says all that an older one does.
         if batch.is_heartbeat() {
             let mut newest = self.batches.iter_mut().rev().take_while(|waiting| waiting.is_heartbeat());
-            if let Some(before) = newest.find(|w| w.interface().origin == batch.interface().origin) {
-                self.bytes = self.bytes - before.memory() + batch.memory();
-                *before = batch;
+            if let Some(older) = newest.find(|w| w.interface().origin == batch.interface().origin) {
+                self.queued.subtract(Load::of(older));
+                self.queued.add(Load::of(&batch));
+                *older = batch;
                 return;
             }
         }
-        self.bytes += batch.memory();
-        self.packets += u64::from(batch.packets());
+        self.queued.add(Load::of(&batch));
         self.batches.push_back(batch);
     }
 
-    /// Sheds the oldest batch, unless it is the end of its source, which takes next to no memory. False where there is
-    /// none to shed.
-    fn shed_oldest(&mut self) -> bool {
+    /// Drops the oldest batch that does not end its source: an end uses next to no memory, and must arrive. False if
+    /// there is none.
+    fn drop_oldest(&mut self) -> bool {
         let Some(at) = self.batches.iter().position(|batch| !batch.ends()) else { return false };
         let Some(batch) = self.batches.remove(at) else { return false };
-        let packets = u64::from(batch.packets());
-        self.bytes -= batch.memory();
-        self.packets -= packets;
-        if packets > 0 {
-            self.dropped_packets += packets;
-            *self.dropped.entry(batch.interface().origin.clone()).or_default() += packets;
-        }
+        self.queued.subtract(Load::of(&batch));
+        self.count_dropped(&batch.interface().origin, batch.packets().into());
         true
+    }
+
+    /// Takes the oldest batch out. It is in flight until [`Queue::release`].
+    pub(super) fn pop(&mut self) -> Option<Dequeued> {
+        let batch = self.batches.pop_front()?;
+        self.queued.subtract(Load::of(&batch));
+        self.in_flight.add(Load::of(&batch));
+        let dropped = self.dropped_by_origin.get(&batch.interface().origin).copied().unwrap_or(0);
+        Some(Dequeued { batch, dropped })
+    }
+
+    /// A batch in flight now uses other memory than before.
+    pub(super) fn resize_in_flight(&mut self, before: usize, after: usize) {
+        self.in_flight.bytes = self.in_flight.bytes - before + after;
+    }
+
+    /// A batch is no longer in flight.
+    pub(super) fn release(&mut self, load: Load) {
+        self.in_flight.subtract(load);
+    }
+
+    /// Counts a batch that ZeroMQ accepted.
+    pub(super) fn count_sent(&mut self, packets: u64, bytes: u64) {
+        self.sent.batches += 1;
+        self.sent.packets += packets;
+        self.sent.bytes += bytes;
+    }
+
+    /// Counts packets that were never sent.
+    pub(super) fn count_dropped(&mut self, origin: &Origin, packets: u64) {
+        if packets == 0 {
+            return;
+        }
+        self.dropped_packets += packets;
+        match self.dropped_by_origin.get_mut(origin) {
+            Some(dropped) => *dropped += packets,
+            None => _ = self.dropped_by_origin.insert(origin.clone(), packets),
+        }
+        if self.phase == Phase::Abandoned {
+            self.undelivered += packets;
+        }
+    }
+
+    /// Counts what ZeroMQ holds as dropped instead of sent: it gets no more time.
+    pub(super) fn count_in_flight_dropped(&mut self) {
+        let packets = self.in_flight.packets;
+        self.sent.packets = self.sent.packets.saturating_sub(packets);
+        self.dropped_packets += packets;
+        self.undelivered += packets;
+    }
+
+    /// Callers do not wait for room any more, nor a draining queue for its collector.
+    pub(super) fn stop_waiting(&mut self) {
+        if let Phase::Open { blocking } | Phase::Draining { blocking } = &mut self.phase {
+            *blocking = false;
+        }
+    }
+
+    /// No more batches are accepted.
+    pub(super) fn close(&mut self) {
+        if let Phase::Open { blocking } = self.phase {
+            self.phase = Phase::Draining { blocking };
+        }
+    }
+
+    /// What is left is dropped.
+    pub(super) fn abandon(&mut self) {
+        self.phase = Phase::Abandoned;
+        self.queued = Load::default();
+        for batch in std::mem::take(&mut self.batches) {
+            self.count_dropped(&batch.interface().origin, batch.packets().into());
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        !matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// Whether a closed queue waits for its collector without a time limit.
+    pub(super) fn is_draining_without_limit(&self) -> bool {
+        self.phase == Phase::Draining { blocking: true }
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.phase == Phase::Abandoned
+    }
+
+    /// Whether the queue is closed, and everything in it is with the kernel.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_closed() && self.batches.is_empty() && self.in_flight.batches == 0
+    }
+
+    /// What waits, in the queue and in ZeroMQ.
+    pub(super) fn load(&self) -> Load {
+        let mut load = self.queued;
+        load.add(self.in_flight);
+        load
+    }
+
+    pub(super) fn in_flight(&self) -> Load {
+        self.in_flight
+    }
+
+    pub(super) fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    pub(super) fn dropped_packets(&self) -> u64 {
+        self.dropped_packets
+    }
+
+    pub(super) fn undelivered(&self) -> u64 {
+        self.undelivered
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use batch::{Builder, CloseInfo, Interface, Limits, Order, Template};
-    use packet::{LinkType, Record, Timestamp};
-
+    use super::super::state::tests::batch;
     use super::*;
 
-    fn batch(device: &str, packets: usize, ends: bool) -> Batch {
-        let origin = Origin { source: "s".into(), device: device.into(), listen_port: None };
-        let interface = Arc::new(Interface::new(origin, LinkType::ETHERNET, 96));
-        let limits = Limits { bytes: 4096, delay: Duration::ZERO };
-        let mut builder = Builder::new(Template::new(interface, Timestamp::ZERO), limits, Order::ByTime);
-        for nanos in 0..packets {
-            let time = Timestamp::from_nanos(nanos as u64);
-            builder.push(&Record { time, original: 84, bytes: &[0; 84] }, || time);
-        }
-        builder.close(CloseInfo { ends, ..CloseInfo::default() }, Vec::new)
+    /// What the next batch is: packets, whether it ends its source, packets of its origin dropped so far.
+    fn pop(queue: &mut Queue) -> Option<(u32, bool, u64)> {
+        let Dequeued { batch, dropped } = queue.pop()?;
+        queue.release(Load::of(&batch));
+        Some((batch.packets(), batch.ends(), dropped))
     }
 
-    fn pop(queue: &Queue) -> Option<(u32, bool, u64)> {
-        match queue.pop(Duration::ZERO) {
-            Popped::Batch(batch, dropped) => Some((batch.packets(), batch.ends(), dropped)),
-            Popped::NothingYet | Popped::Closed => None,
+    fn queue_of(limit: usize, policy: OverflowPolicy, packets: &[usize]) -> Queue {
+        let mut queue = Queue::new(limit, policy);
+        for &packets in packets {
+            queue.push(batch("a", packets, false));
         }
+        queue
     }
 
     #[test]
-    fn the_oldest_is_shed_and_counted() {
+    fn oldest_batch_is_dropped_and_counted() {
         let one = batch("a", 10, false).memory();
-        let queue = Queue::new(3 * one, WhenFull::Shed);
-        for packets in [10, 9, 8, 7] {
-            queue.push(batch("a", packets, false), 0);
-        }
-        assert_eq!(queue.counts().dropped_packets, 10);
-        queue.push(batch("a", 6, false), one / 2);
-        assert_eq!(queue.counts().dropped_packets, 19, "what is in flight takes room as well");
-        assert_eq!(pop(&queue), Some((8, false, 19)));
-        assert_eq!(pop(&queue), Some((7, false, 19)));
-        assert_eq!(pop(&queue), Some((6, false, 19)));
-        assert_eq!(pop(&queue), None);
-        assert_eq!(queue.counts(), Counts { bytes: 0, packets: 0, dropped_packets: 19 });
+        let mut queue = queue_of(3 * one, OverflowPolicy::DropOldest, &[10, 9, 8, 7]);
+        assert_eq!((queue.dropped_packets(), queue.load().packets), (10, 24));
+        assert_eq!(pop(&mut queue), Some((9, false, 10)));
+        assert_eq!(pop(&mut queue), Some((8, false, 10)));
+        assert_eq!(pop(&mut queue), Some((7, false, 10)));
+        assert_eq!(pop(&mut queue), None);
+        assert_eq!((queue.dropped_packets(), queue.load()), (10, Load::default()));
     }
 
     #[test]
-    fn origins_are_counted_apart_and_an_end_is_never_shed() {
-        let queue = Queue::new(1, WhenFull::Shed);
-        queue.push(batch("a", 2, true), 0);
-        queue.push(batch("b", 3, false), 0);
-        queue.push(batch("b", 4, false), 0);
-        queue.push(batch("c", 5, false), 0);
-        assert_eq!(pop(&queue), Some((2, true, 0)));
-        assert_eq!(pop(&queue), Some((5, false, 0)));
-        assert_eq!(queue.counts().dropped_packets, 7);
+    fn batches_in_flight_take_room() {
+        let one = batch("a", 10, false).memory();
+        let mut queue = queue_of(3 * one, OverflowPolicy::DropOldest, &[10, 9]);
+        let in_flight = queue.pop().unwrap();
+        queue.push(batch("a", 8, false));
+        queue.push(batch("a", 7, false));
+        assert_eq!((queue.dropped_packets(), queue.load().packets), (9, 10 + 8 + 7));
+        queue.release(Load::of(&in_flight.batch));
+        queue.push(batch("a", 6, false));
+        assert_eq!((queue.dropped_packets(), queue.load().packets), (9, 8 + 7 + 6));
     }
 
     #[test]
-    fn heartbeats_do_not_pile_up() {
-        let queue = Queue::new(1 << 20, WhenFull::Shed);
+    fn a_compressed_batch_takes_less_room() {
+        let mut queue = queue_of(usize::MAX, OverflowPolicy::DropOldest, &[10]);
+        let mut load = Load::of(&queue.pop().unwrap().batch);
+        queue.resize_in_flight(load.bytes, 100);
+        load.bytes = 100;
+        assert_eq!(queue.load(), load);
+        queue.release(load);
+        assert_eq!(queue.load(), Load::default());
+    }
+
+    #[test]
+    fn drops_are_counted_per_origin_and_an_end_is_never_dropped() {
+        let mut queue = Queue::new(1, OverflowPolicy::DropOldest);
+        queue.push(batch("a", 2, true));
+        queue.push(batch("b", 3, false));
+        queue.push(batch("b", 4, false));
+        queue.push(batch("c", 5, false));
+        assert_eq!(pop(&mut queue), Some((2, true, 0)));
+        assert_eq!(pop(&mut queue), Some((5, false, 0)));
+        queue.push(batch("b", 6, false));
+        assert_eq!(pop(&mut queue), Some((6, false, 7)));
+        assert_eq!(queue.dropped_packets(), 7);
+    }
+
+    #[test]
+    fn a_heartbeat_replaces_the_one_before() {
+        let mut queue = Queue::new(1 << 20, OverflowPolicy::DropOldest);
         for device in ["a", "a", "b", "a", "b"] {
-            queue.push(batch(device, 0, false), 0);
+            queue.push(batch(device, 0, false));
         }
-        queue.push(batch("a", 1, false), 0);
-        queue.push(batch("a", 0, false), 0);
-        assert_eq!((0..9).filter_map(|_| pop(&queue)).count(), 4);
+        queue.push(batch("a", 1, false));
+        queue.push(batch("a", 0, false));
+        assert_eq!(std::iter::from_fn(|| pop(&mut queue)).count(), 4);
+        assert_eq!(queue.load(), Load::default());
     }
 
     #[test]
-    fn a_file_waits_for_room() {
-        let queue = Queue::new(batch("a", 10, false).memory(), WhenFull::Wait);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| (0..100).for_each(|_| queue.push(batch("a", 10, false), 0)));
-            let mut popped = 0;
-            while popped < 100 {
-                if let Popped::Batch(..) = queue.pop(Duration::from_secs(1)) {
-                    popped += 1;
-                }
-                assert!(queue.counts().packets <= 10);
-            }
-            writer.join().unwrap();
-        });
-        assert_eq!(queue.counts().dropped_packets, 0);
+    fn callers_wait_only_while_the_queue_blocks() {
+        let next = batch("a", 10, false);
+        let limit = 2 * next.memory() - 1;
+        let mut queue = queue_of(limit, OverflowPolicy::Block, &[]);
+        assert!(!queue.must_wait(&next), "an empty queue has room for any batch");
+        queue.push(batch("a", 10, false));
+        assert!(queue.must_wait(&next));
+        queue.stop_waiting();
+        assert!(!queue.must_wait(&next));
+        queue.push(next.clone());
+        assert_eq!((queue.load().packets, queue.dropped_packets()), (20, 0));
+
+        let queue = queue_of(limit, OverflowPolicy::DropOldest, &[10]);
+        assert!(!queue.must_wait(&next));
     }
 
     #[test]
-    fn who_waits_can_be_hurried() {
-        let queue = Queue::new(1, WhenFull::Wait);
-        queue.push(batch("a", 1, false), 0);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| queue.push(batch("a", 2, false), 0));
-            queue.hurry();
-            writer.join().unwrap();
-        });
-        assert_eq!((queue.counts().packets, queue.counts().dropped_packets), (3, 0));
-    }
-
-    #[test]
-    fn it_is_done_when_the_last_is_sent() {
-        let queue = Queue::new(1 << 20, WhenFull::Shed);
-        queue.push(batch("a", 1, false), 0);
+    fn a_closed_queue_drains_what_it_has_and_drops_what_comes() {
+        let mut queue = queue_of(1 << 20, OverflowPolicy::DropOldest, &[1]);
         queue.close();
-        assert!(!queue.is_done(|| 0));
-        assert!(pop(&queue).is_some());
-        assert!(!queue.is_done(|| 0));
-        queue.sent();
-        assert!(!queue.is_done(|| 1));
-        assert!(queue.is_done(|| 0));
-        assert!(matches!(queue.pop(Duration::from_secs(9)), Popped::Closed));
+        queue.push(batch("a", 2, false));
+        assert!(!queue.is_drained());
+        let in_flight = queue.pop().unwrap();
+        assert!(!queue.is_drained());
+        queue.release(Load::of(&in_flight.batch));
+        assert!(queue.is_drained());
+        assert_eq!((queue.dropped_packets(), queue.undelivered()), (2, 0));
+    }
+
+    #[test]
+    fn only_a_blocking_queue_drains_without_limit() {
+        let mut queue = queue_of(1, OverflowPolicy::Block, &[]);
+        assert!(!queue.is_draining_without_limit());
+        queue.close();
+        assert!(queue.is_draining_without_limit());
+        queue.stop_waiting();
+        assert!(!queue.is_draining_without_limit());
+
+        let mut queue = queue_of(1, OverflowPolicy::DropOldest, &[]);
+        queue.close();
+        assert!(!queue.is_draining_without_limit());
+    }
+
+    #[test]
+    fn an_abandoned_queue_counts_what_is_left_as_undelivered() {
+        let mut queue = queue_of(1 << 20, OverflowPolicy::DropOldest, &[1, 2, 4, 8]);
+        queue.count_dropped(&batch("b", 0, false).interface().origin, 100);
+        let sent = queue.pop().unwrap();
+        queue.count_sent(1, 1000);
+        let unsent = queue.pop().unwrap();
+        queue.close();
+        queue.abandon();
+        assert!(queue.is_abandoned() && queue.is_closed() && queue.is_empty() && !queue.is_drained());
+        assert_eq!(queue.undelivered(), 4 + 8);
+        queue.count_dropped(&unsent.batch.interface().origin, 2);
+        queue.release(Load::of(&unsent.batch));
+        queue.count_in_flight_dropped();
+        queue.release(Load::of(&sent.batch));
+        assert_eq!((queue.undelivered(), queue.dropped_packets()), (15, 115));
+        assert_eq!((queue.sent().packets, queue.load()), (0, Load::default()));
     }
 }

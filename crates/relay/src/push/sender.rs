@@ -2,148 +2,276 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
-use batch::{Batch, Compression, SendInfo};
+use batch::{Compression, Interface, SendInfo};
 use packet::Origin;
 
-use super::Shared;
-use super::dial::Dial;
-use super::message::Message;
-use super::queue::Popped;
+use super::message::LentMessage;
+use super::state::{RelayState, SenderTask};
 
-/// How long at most the sender waits before it looks around again.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the sender waits for room in ZeroMQ, before it checks whether the relay was abandoned or the collector moved.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long it waits where there is no connection.
-const UNCONNECTED: Duration = Duration::from_millis(10);
-
-/// Sends batch by batch, in the order of the queue.
+/// Sends batches one by one, in the order of the queue.
 pub(super) struct Sender {
     socket: zmq::Socket,
-    /// Behind the socket, for it is closed after it.
-    _context: zmq::Context,
-    dial: Dial,
+    state: Arc<RelayState>,
     compression: Compression,
-    shared: Arc<Shared>,
-    connected_to: Option<String>,
-    sent: HashMap<Origin, Sent>,
+    /// The address that the socket is connected to.
+    target: Option<String>,
+    /// A batch that the socket did not take.
+    unsent: Option<Outgoing>,
+    sent: HashMap<Origin, SentSoFar>,
 }
 
-/// What has been sent of one origin.
+/// What was sent of one origin.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sent {
+struct SentSoFar {
     batches: u64,
     packets: u64,
 }
 
+/// A batch that is ready to be sent.
+struct Outgoing {
+    message: LentMessage,
+    interface: Arc<Interface>,
+    packets: u64,
+    bytes: u64,
+}
+
 impl Sender {
-    pub(super) fn new(
-        context: zmq::Context,
-        socket: zmq::Socket,
-        dial: Dial,
-        compression: Compression,
-        shared: Arc<Shared>,
-    ) -> Self {
-        let sent = HashMap::new();
-        Self { socket, _context: context, dial, compression, shared, connected_to: None, sent }
+    pub(super) fn new(socket: zmq::Socket, state: Arc<RelayState>, compression: Compression) -> Self {
+        Self { socket, state, compression, target: None, unsent: None, sent: HashMap::new() }
     }
 
-    /// Sends until the queue is closed and empty, or abandoned.
+    /// Sends until the queue is closed and empty, or abandoned. Returns once the kernel has everything, or the relay is
+    /// abandoned.
     pub(super) fn run(mut self) {
-        loop {
-            self.connect();
-            // A batch is taken out only when it can be sent: what waits in the queue can still be shed.
-            if !self.is_writable() {
-                if self.shared.queue.is_abandoned() {
-                    break;
-                }
-                continue;
-            }
-            match self.shared.queue.pop(PATIENCE) {
-                Popped::Batch(batch, dropped) => {
-                    self.send(*batch, dropped);
-                    self.shared.queue.sent();
-                }
-                Popped::NothingYet => {}
-                Popped::Closed => break,
-            }
+        while self.step() {}
+        if let Some(Outgoing { message, interface, packets, .. }) = self.unsent.take() {
+            drop(message);
+            self.state.count_dropped(&interface.origin, packets);
         }
-        self.drain();
+        if !self.state.wait_for_release() {
+            // What counts as dropped must not be sent after all.
+            let _ = self.socket.set_linger(0);
+        }
     }
 
-    /// Connects to the peer's present address.
-    fn connect(&mut self) {
-        let target = self.dial.target();
-        if target == self.connected_to {
+    /// Waits for a task and does it; false if there are no more.
+    fn step(&mut self) -> bool {
+        match self.state.next_task(self.unsent.is_some()) {
+            SenderTask::Connect(target) => self.connect(target),
+            // A batch is taken only when it can be sent: in the queue it can still make room for newer ones.
+            SenderTask::Send if self.is_writable() => self.send_next(),
+            SenderTask::Send => {}
+            SenderTask::Finish => return false,
+        }
+        true
+    }
+
+    fn connect(&mut self, target: String) {
+        if self.target.as_ref() == Some(&target) {
             return;
         }
-        if let Some(before) = self.connected_to.take() {
-            // What ZeroMQ still held for the old address is lost with it; the collector sees it as a gap.
+        if let Some(before) = self.target.take() {
+            // What ZeroMQ holds for the old address is lost; the collector sees a gap.
             let _ = self.socket.disconnect(&before);
         }
-        if let Some(target) = target {
-            match self.socket.connect(&target) {
-                Ok(()) => self.connected_to = Some(target),
-                Err(error) => {
-                    tracing::error!(target, %error, "cannot connect to the collector's address");
-                    thread::sleep(PATIENCE);
-                }
-            }
+        match self.socket.connect(&target) {
+            Ok(()) => self.target = Some(target),
+            Err(error) => tracing::error!(target, %error, "cannot connect to the collector's address"),
         }
     }
 
     fn is_writable(&self) -> bool {
-        if !self.shared.link.is_up() {
-            thread::sleep(UNCONNECTED);
-            return false;
-        }
-        self.socket.poll(zmq::POLLOUT, PATIENCE.as_millis() as i64).is_ok_and(|events| events > 0)
+        self.socket.poll(zmq::POLLOUT, POLL_TIMEOUT.as_millis() as i64).is_ok_and(|events| events > 0)
     }
 
-    fn send(&mut self, mut batch: Batch, dropped_relay: u64) {
-        let packets = u64::from(batch.packets());
-        if let Some(freed) = batch.compress(self.compression) {
-            self.shared.pool.give(freed);
+    /// Sends the batch that the socket did not take before, or the oldest of the queue.
+    fn send_next(&mut self) {
+        let Some(outgoing) = self.unsent.take().or_else(|| self.take_batch()) else { return };
+        let Outgoing { message, interface, packets, bytes } = outgoing;
+        match message.send(&mut self.socket) {
+            Ok(()) => {
+                let sent = self.sent.entry(interface.origin.clone()).or_default();
+                sent.batches += 1;
+                sent.packets += packets;
+                self.state.count_sent(packets, bytes);
+            }
+            // The connection was lost after the poll.
+            Err((zmq::Error::EAGAIN | zmq::Error::EINTR, message)) => {
+                self.unsent = Some(Outgoing { message, interface, packets, bytes });
+            }
+            Err((error, message)) => {
+                drop(message);
+                self.count_failed(error, &interface, packets);
+            }
         }
-        let sent = self.sent.entry(batch.interface().origin.clone()).or_default();
+    }
+
+    /// Takes the oldest batch of the queue, compresses and numbers it. Its number is used again if it is not sent.
+    fn take_batch(&mut self) -> Option<Outgoing> {
+        let (mut batch, dropped_relay, mut in_flight) = self.state.take_batch()?;
+        if let Some(freed) = batch.compress(self.compression) {
+            in_flight.return_buffer(freed);
+            in_flight.resize(batch.memory());
+        }
+        let interface = Arc::clone(batch.interface());
+        let sent = self.sent.get(&interface.origin).copied().unwrap_or_default();
         let send = SendInfo {
             sequence: sent.batches,
             sent_before: sent.packets,
             sent_at: SystemTime::now().into(),
             dropped_relay,
         };
-        sent.batches += 1;
-        sent.packets += packets;
-        let mut message = Message::new(batch.into_message(&send), packets, &self.shared.pool);
-        // The socket had room just now; it has none where the connection was lost in between.
-        while let Err((error, unsent)) = message.send(&mut self.socket) {
-            if error != zmq::Error::EAGAIN && error != zmq::Error::EINTR {
-                tracing::error!(%error, packets, "cannot send a batch");
-                return;
+        let packets = batch.packets().into();
+        let buf = batch.into_message(&send);
+        let bytes = buf.len() as u64;
+        match LentMessage::new(buf, in_flight) {
+            Ok(message) => Some(Outgoing { message, interface, packets, bytes }),
+            Err(error) => {
+                self.count_failed(error, &interface, packets);
+                None
             }
-            if self.shared.queue.is_abandoned() {
-                // It is dropped here, and counts among those in flight no more.
-                self.shared.pool.lost_packets.fetch_add(packets, Ordering::Relaxed);
-                return;
-            }
-            let _ = self.socket.poll(zmq::POLLOUT, PATIENCE.as_millis() as i64);
-            message = unsent;
         }
     }
 
-    /// Waits until the kernel has everything, or the relay is abandoned. Then ZeroMQ's linger is cut short.
-    fn drain(&self) {
-        while self.shared.pool.in_flight_batches() > 0 {
-            if self.shared.queue.is_abandoned() {
-                let left = self.shared.pool.in_flight_packets();
-                self.shared.pool.lost_packets.fetch_add(left, Ordering::Relaxed);
-                let _ = self.socket.set_linger(0);
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
+    fn count_failed(&self, error: zmq::Error, interface: &Interface, packets: u64) {
+        self.state.count_dropped(&interface.origin, packets);
+        tracing::error!(origin = %interface.origin, packets, %error, "packets lost: cannot send a batch");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use batch::DecodedBatch;
+
+    use super::super::state::tests::{batch, state};
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const ADDRESS: &str = "inproc://sender";
+
+    fn sender(context: &zmq::Context, kind: zmq::SocketType, state: &Arc<RelayState>) -> Sender {
+        Sender::new(context.socket(kind).unwrap(), Arc::clone(state), Compression::None)
+    }
+
+    /// What the receiver reads from the next batch: device, sequence number, packets sent before, packets dropped before.
+    fn received(receiver: &zmq::Socket) -> (String, u64, u64, u64) {
+        let message = receiver.recv_bytes(zmq::DONTWAIT).unwrap();
+        let batch = DecodedBatch::decode(message).unwrap();
+        let header = batch.header();
+        let interface = Interface::decode(batch.fields(), header.link_type, header.snaplen).unwrap();
+        let device = interface.origin.device.to_string();
+        (device, header.sequence, header.sent_before, header.dropped.relay)
+    }
+
+    #[test]
+    fn batches_are_numbered_per_origin_in_the_order_of_the_queue() {
+        let (state, context) = (state(), zmq::Context::new());
+        let receiver = context.socket(zmq::PULL).unwrap();
+        receiver.bind(ADDRESS).unwrap();
+        let mut sender = sender(&context, zmq::PUSH, &state);
+        state.set_target(ADDRESS.to_owned());
+        state.set_connected();
+        for (device, packets) in [("a", 5), ("b", 3), ("a", 7), ("a", 1)] {
+            state.send(batch(device, packets, false));
         }
+        // One connects, four send.
+        for _ in 0..5 {
+            assert!(sender.step());
+        }
+        let got: Vec<_> = (0..4).map(|_| received(&receiver)).collect();
+        let expected = [("a", 0, 0, 0), ("b", 0, 0, 0), ("a", 1, 5, 0), ("a", 2, 12, 0)];
+        assert_eq!(got, expected.map(|(device, n, before, dropped)| (device.to_owned(), n, before, dropped)));
+        let status = state.status();
+        assert_eq!((status.sent_batches, status.sent_packets, status.queued_packets), (4, 16, 0));
+        assert!(status.sent_bytes > 16 * 84);
+    }
+
+    #[test]
+    fn a_batch_that_the_socket_does_not_take_is_sent_later_once() {
+        let (state, context) = (state(), zmq::Context::new());
+        let mut sender = sender(&context, zmq::PUSH, &state);
+        state.send(batch("a", 5, false));
+        state.send(batch("a", 1, false));
+        sender.send_next();
+        sender.send_next();
+        assert_eq!((state.status().sent_packets, state.status().queued_packets), (0, 6));
+        let receiver = context.socket(zmq::PULL).unwrap();
+        receiver.bind(ADDRESS).unwrap();
+        sender.connect(ADDRESS.to_owned());
+        sender.send_next();
+        sender.send_next();
+        assert_eq!(received(&receiver), ("a".to_owned(), 0, 0, 0));
+        assert_eq!(received(&receiver), ("a".to_owned(), 1, 5, 0));
+        assert_eq!((state.status().sent_packets, state.status().queued_packets), (6, 0));
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_sent_is_counted_as_dropped_and_its_number_used_again() {
+        let (state, context) = (state(), zmq::Context::new());
+        // A PULL socket refuses every message.
+        let mut sender = sender(&context, zmq::PULL, &state);
+        state.send(batch("a", 5, false));
+        sender.send_next();
+        let status = state.status();
+        assert_eq!((status.sent_packets, status.sent_batches, status.sent_bytes), (0, 0, 0));
+        assert_eq!((status.dropped_packets, status.queued_packets), (5, 0));
+
+        sender.socket = context.socket(zmq::PUSH).unwrap();
+        let receiver = context.socket(zmq::PULL).unwrap();
+        receiver.bind(ADDRESS).unwrap();
+        sender.connect(ADDRESS.to_owned());
+        state.send(batch("a", 1, false));
+        sender.send_next();
+        assert_eq!(received(&receiver), ("a".to_owned(), 0, 0, 5));
+    }
+
+    #[test]
+    fn what_is_abandoned_is_counted_wherever_it_waits() {
+        let (state, context) = (state(), zmq::Context::new());
+        let mut sender = sender(&context, zmq::PUSH, &state);
+        let receiver = context.socket(zmq::PULL).unwrap();
+        receiver.bind(ADDRESS).unwrap();
+        sender.connect(ADDRESS.to_owned());
+        state.send(batch("a", 1, false));
+        sender.send_next();
+        sender.socket.disconnect(ADDRESS).unwrap();
+        for packets in [2, 4, 8] {
+            state.send(batch("a", packets, false));
+        }
+        sender.send_next();
+        assert!(sender.unsent.is_some());
+        // The first is with ZeroMQ, the second with the sender, the others are in the queue.
+        let first = receiver.recv_msg(zmq::DONTWAIT);
+        state.drain(Duration::ZERO);
+        sender.run();
+        drop(first);
+        assert_eq!(state.undelivered(), 15);
+        let status = state.status();
+        assert_eq!((status.sent_packets, status.dropped_packets, status.queued_packets), (0, 15, 0));
+    }
+
+    #[test]
+    fn a_closed_queue_is_sent_to_its_end() {
+        let (state, context) = (state(), zmq::Context::new());
+        let receiver = context.socket(zmq::PULL).unwrap();
+        receiver.bind(ADDRESS).unwrap();
+        let sender = sender(&context, zmq::PUSH, &state);
+        state.set_target(ADDRESS.to_owned());
+        state.set_connected();
+        state.send(batch("a", 1, false));
+        state.send(batch("a", 0, true));
+        std::thread::scope(|scope| {
+            scope.spawn(move || sender.run());
+            scope.spawn(|| state.drain(HOUR));
+            for _ in 0..2 {
+                drop(receiver.recv_msg(0).unwrap());
+            }
+        });
+        assert_eq!((state.undelivered(), state.status().sent_batches), (0, 2));
     }
 }

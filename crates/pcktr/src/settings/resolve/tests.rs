@@ -76,7 +76,7 @@ fn the_defaults_of_capture() {
             },
             metrics_address: Some(
                 MetricsAddress {
-                    host: Every,
+                    host: Any,
                     port: 9108,
                 },
             ),
@@ -125,7 +125,7 @@ fn the_defaults_of_collect() {
             },
             metrics_address: Some(
                 MetricsAddress {
-                    host: Every,
+                    host: Any,
                     port: 9108,
                 },
             ),
@@ -240,7 +240,7 @@ fn values_mean_what_they_say() {
     ]);
     assert_eq!(
         settings.endpoints,
-        [Endpoint::Tcp { host: Host::Every, port: 1 }, Endpoint::Ipc { path: "x".into() }]
+        [Endpoint::Tcp { host: Host::Any, port: 1 }, Endpoint::Ipc { path: "x".into() }]
     );
     assert_eq!(settings.output, FileOrStdio::File("x.pcapng".into()));
     assert_eq!(
@@ -312,7 +312,7 @@ fn everything_wrong_is_told_at_once() {
         ("EXIT_ON_END", "2"),
         ("SNAPLEN", "nonsense"),
     ]), @r"
-    COLLECT_ENDPOINT: `tcp://localhost:99999` holds `99999`, which is no port (a port is a number from 1 to 65535)
+    COLLECT_ENDPOINT: `tcp://localhost:99999` holds `99999`, which is not a valid port (a port is a number from 1 to 65535)
     OUTPUT_FORMAT: `erf` is not known (one of `pcap`, `pcapng`)
     MERGE_WINDOW: `2m` is out of range (0s to 1m)
     EXIT_ON_END: `2` is neither yes nor no (write `true` or `false`)
