@@ -161,7 +161,7 @@ fn render(
         if let Some(relay) = &relay {
             relay::expose(&relay.status(), out);
         }
-        observers.expose(out);
+        crate::observers::expose(&observers, out);
     })
 }
 

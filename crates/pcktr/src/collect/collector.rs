@@ -185,7 +185,7 @@ impl Collector {
             // It has arrived, and goes nowhere.
             self.shared.ledger().skipped(heard.source, Skip::Closed, header.packets.into());
         })?;
-        observers.observe(&observe::observers::Batch {
+        observers.observe(&observe::ObservedBatch {
             origin: known.origin,
             link_type: header.link_type,
             packets: header.packets,

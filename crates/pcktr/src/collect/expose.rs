@@ -56,7 +56,7 @@ pub(super) fn expose(shared: &Shared, out: &mut Exposition) {
         out.family(name, kind, help);
         out.sample(name, "", value);
     }
-    shared.observers.expose(out);
+    crate::observers::expose(&shared.observers, out);
 }
 
 struct Row {

@@ -76,7 +76,7 @@ impl Interfaces {
         if let Some(known) = self.described.get(&(source, link_type)) {
             if new && let Some(read) = self.read.get(batch.fields()) {
                 // Interfaces behind a cooked device have come or gone.
-                observers.origin(origin, &read.names);
+                observers.register(origin, &read.names);
             }
             return Ok(*known);
         }
@@ -84,7 +84,7 @@ impl Interfaces {
             return Ok(Known { origin: OriginId(0), output: None });
         };
         let interface = Interface { origin: origin.clone(), ..read.clone() };
-        let id = observers.origin(origin, &interface.names);
+        let id = observers.register(origin, &interface.names);
         if self.described.len() >= MAX_DESCRIBED {
             return Ok(Known { origin: id, output: None });
         }
