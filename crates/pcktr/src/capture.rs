@@ -154,7 +154,7 @@ fn render(
         if let Some(relay) = &relay {
             expose_relay(relay, out);
         }
-        observers.expose(out);
+        crate::observers::expose(&observers, out);
     })
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn collect(settings: &CollectSettings, stop: &Stop) -> Result<Program
                 if let Ok(text) = TextEncoder::new().encode_to_string(&registry.gather()) {
                     _ = out.write_str(&text);
                 }
-                handle.observers().expose(out);
+                handle.write_tables(out);
             }
         }),
         figures: Arc::new({

@@ -1,6 +1,10 @@
-//! The observers, as the settings want them.
+//! The observers by the settings, and their metrics.
 
-use observe::{Config, Scope, flows, pairs, streams};
+use std::fmt::Write;
+use std::sync::Arc;
+
+use observe::{Config, Exposition, FlowsConfig, Observers, PairsConfig, Scope, StreamsConfig};
+use prometheus::TextEncoder;
 
 use crate::settings::{Input, InputSettings, ObserverSettings};
 
@@ -19,7 +23,7 @@ pub(crate) fn collector_config(settings: &ObserverSettings) -> Config {
 }
 
 fn within(settings: &ObserverSettings, scope: Scope) -> Config {
-    let streams = settings.streams.as_ref().map(|settings| streams::Config {
+    let streams = settings.streams.as_ref().map(|settings| StreamsConfig {
         age: settings.age,
         finalized_age: settings.finalized_age,
         max_streams: settings.max.get() as usize,
@@ -28,16 +32,26 @@ fn within(settings: &ObserverSettings, scope: Scope) -> Config {
     Config {
         scope,
         sizes: settings.sizes,
-        flows: settings.flows.map(|settings| flows::Config {
-            max_flows: settings.max.get() as usize,
-            age: settings.age,
-            scope,
-        }),
+        flows: settings
+            .flows
+            .map(|settings| FlowsConfig { max_flows: settings.max.get() as usize, age: settings.age }),
         streams,
-        pairs: settings.pairs.map(|settings| pairs::Config {
+        pairs: settings.pairs.map(|settings| PairsConfig {
             age: settings.age,
             max_pairs: settings.max.get() as usize,
             streams: streams.unwrap_or_default(),
         }),
     }
+}
+
+/// Writes all metrics of the observers.
+pub(crate) fn expose(observers: &Arc<Observers>, out: &mut Exposition) {
+    let mut families: Vec<_> =
+        observers.collectors().iter().flat_map(|collector| collector.collect()).collect();
+    // The encoder refuses a family without samples.
+    families.retain(|family| !family.get_metric().is_empty());
+    if let Ok(text) = TextEncoder::new().encode_to_string(&families) {
+        _ = out.write_str(&text);
+    }
+    observers.write_tables(out);
 }

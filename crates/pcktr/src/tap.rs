@@ -52,7 +52,7 @@ impl Tap {
         if let Some((_, id)) = self.origins.iter().find(|(known, _)| Arc::ptr_eq(known, interface)) {
             return *id;
         }
-        let id = self.observers.origin(&interface.origin, &interface.names);
+        let id = self.observers.register(&interface.origin, &interface.names);
         // What is described anew replaces what it was before.
         self.origins.retain(|(_, known)| *known != id);
         self.origins.push((Arc::clone(interface), id));
@@ -63,7 +63,7 @@ impl Tap {
 impl Outlet for Tap {
     fn send(&mut self, batch: Batch) {
         let origin = self.origin(batch.interface());
-        self.observers.observe(&observe::observers::Batch {
+        self.observers.observe(&observe::ObservedBatch {
             origin,
             link_type: batch.interface().link_type,
             packets: batch.packets(),

@@ -20,9 +20,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::metrics::Exposition;
 use ledger::Ledger;
 use observe::Observers;
 use parking_lot::Mutex;
+use prometheus::Registry;
 use relay::{Connections, Endpoint, Message, Pull, PullError, ResolveError};
 use sink::{CaptureFormat, CaptureWriter, Stream, StreamError};
 use tracing::info;
@@ -120,10 +122,10 @@ impl Collect {
         let writer = CaptureWriter::new(stream, config.format)?;
         info!(endpoints = ?pull.endpoints(), "waiting for captures");
         let shared = Shared::new(Observers::new(config.observers));
-        let merge = ::merge::Config {
+        let merge = merge::Config {
             window: config.merge_window,
             grace: config.merge_window / 2,
-            ..::merge::Config::default()
+            ..merge::Config::default()
         };
         Ok(Self {
             pull,
@@ -182,18 +184,19 @@ impl CollectHandle {
         format!("{} packets are not written", self.shared.merge_packets.load(Ordering::Relaxed))
     }
 
-    /// The observers.
-    #[must_use]
-    pub fn observers(&self) -> &Arc<Observers> {
-        &self.shared.observers
-    }
-
-    /// Registers the metrics of the collector and its sources.
+    /// Registers the metrics of the collector, its sources and its observers; the observers' tables are written by
+    /// [`write_tables`](Self::write_tables).
     ///
     /// # Errors
     /// Another collector is registered under one of their names.
-    pub fn register_metrics(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
-        registry.register(metrics::collector(Arc::clone(&self.shared), Arc::clone(&self.connections))?)
+    pub fn register_metrics(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(metrics::collector(Arc::clone(&self.shared), Arc::clone(&self.connections))?)?;
+        self.shared.observers.collectors().into_iter().try_for_each(|collector| registry.register(collector))
+    }
+
+    /// Writes the observers' tables.
+    pub fn write_tables(&self, out: &mut Exposition) {
+        self.shared.observers.write_tables(out);
     }
 }
 

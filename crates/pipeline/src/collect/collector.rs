@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use batch::{DecodeError, DecodedBatch};
 use ledger::{DiscardReason, Receipt, SourceStats, WriteOutcome};
 use merge::{Arrival, Merge, MonotonicTime};
+use observe::ObservedBatch;
 use packet::{Origin, SourceId, Timestamp};
 use sink::{CaptureWriter, InterfaceCounts, InterfaceId, StreamError};
 use tracing::{debug, error, info, warn};
@@ -112,7 +113,7 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
     /// Hands a batch that is not a duplicate to the observers and the merge.
     fn accept(&mut self, batch: DecodedBatch<M>, interface: &KnownInterface, now: Now) {
         let header = *batch.header();
-        self.shared.observers.observe(&observe::observers::Batch {
+        self.shared.observers.observe(&ObservedBatch {
             origin: interface.observed,
             link_type: header.link_type,
             packets: header.packets,

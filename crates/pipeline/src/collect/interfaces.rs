@@ -102,7 +102,7 @@ impl Interfaces {
             }
             (source, new_source)
         };
-        let observed = shared.observers.origin(&interface.origin, &interface.names);
+        let observed = shared.observers.register(&interface.origin, &interface.names);
         let output = self
             .add_to_output(source, &interface, output)
             .map_err(|error| RegisterError::Output(source, error))?;

@@ -1,25 +1,24 @@
-//! The segments of each direction that wait for their acknowledgment.
+//! The segments in flight: sent, but not yet acknowledged.
 //!
-//! All of them lie in one pool, chained, so that a million streams with nothing in flight pay for nothing, and so that
-//! whatever one of them holds is given back in one step.
+//! They are linked lists in one pool, so a stream with nothing in flight takes no room, and a whole list is freed in one step.
 
 use packet::Timestamp;
 
 use super::segment::Seq;
 
-/// The most segments that one direction remembers. Only a capture that does not see the other direction gets there.
+/// The most segments in flight per direction. It is only reached if the other direction was not captured.
 const PER_DIRECTION: u32 = 10_000;
 
-/// Nodes in a chunk of the pool: 64 KiB.
+/// Nodes per chunk of the pool, which makes 64 KiB.
 const CHUNK: usize = 4096;
 
-/// The end of a chain.
+/// The end of a list.
 const END: u32 = u32::MAX;
 
-/// A step in sequence numbers that may bring a list's ends too far apart to be compared.
+/// A larger step in sequence numbers may take the ends of a list too far apart to be compared.
 const LONG_JUMP: i32 = 1 << 29;
 
-/// A segment that was sent.
+/// A segment in flight.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     sent: Timestamp,
@@ -34,27 +33,27 @@ pub(super) struct Pool {
     free: u32,
     used: usize,
     limit: usize,
-    /// How many segments found no room, and so will have no delay.
+    /// Segments that did not fit, and so get no delay sample.
     untracked: u64,
 }
 
-/// The segments of one direction, in the order in which they were sent.
+/// The segments in flight of one direction, in the order they were sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unacknowledged {
+pub(super) struct InFlight {
     first: u32,
     last: u32,
     len: u32,
-    /// Whether the ends of the segments only ever grow from one to the next: so it is until something is sent again.
+    /// Whether each segment ends after the one before it, which is true until there is a retransmission.
     ascending: bool,
 }
 
-impl Unacknowledged {
-    /// Nothing is in flight.
+impl InFlight {
+    /// Nothing in flight.
     pub(super) const EMPTY: Self = Self { first: END, last: END, len: 0, ascending: true };
 }
 
 impl Pool {
-    /// A pool of at most so many nodes, each of 16 bytes; they are allocated when needed.
+    /// A pool of at most `limit` nodes of 16 bytes, allocated as they are needed.
     pub(super) const fn new(limit: usize) -> Self {
         Self { chunks: Vec::new(), free: END, used: 0, limit, untracked: 0 }
     }
@@ -64,7 +63,7 @@ impl Pool {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 
-    /// Puts `node` somewhere. `None` when the pool is full.
+    /// Stores `node`. `None` if the pool is full.
     #[inline]
     fn place(&mut self, node: Node) -> Option<u32> {
         if self.used == self.limit {
@@ -93,14 +92,14 @@ impl Pool {
         self.used == 0
     }
 
-    /// How many segments found no room so far, and so have no delay.
+    /// Segments that did not fit so far, and so got no delay sample.
     pub(super) const fn untracked(&self) -> u64 {
         self.untracked
     }
 
-    /// Remembers that a segment up to `end` was sent. Says whether there was room for it.
+    /// Adds a segment that ends at `end`. Returns whether there was room for it.
     #[inline]
-    pub(super) fn push(&mut self, list: &mut Unacknowledged, end: Seq, sent: Timestamp) -> bool {
+    pub(super) fn push(&mut self, list: &mut InFlight, end: Seq, sent: Timestamp) -> bool {
         let node = Node { sent, end, next: END };
         let place = if list.len < PER_DIRECTION { self.place(node) } else { None };
         let Some(index) = place else {
@@ -108,7 +107,7 @@ impl Pool {
             return false;
         };
         if list.len == 0 {
-            *list = Unacknowledged { first: index, last: index, len: 1, ascending: true };
+            *list = InFlight { first: index, last: index, len: 1, ascending: true };
             return true;
         }
         let last = self.node(list.last);
@@ -119,14 +118,13 @@ impl Pool {
         true
     }
 
-    /// Everything up to `ack` has arrived: forgets the segments that end there or before, and says when the oldest of those
-    /// that end exactly there was sent.
+    /// Removes the segments that end at `ack` or before. Returns when the oldest of those that end exactly at `ack` was sent.
     #[inline]
-    pub(super) fn acknowledge(&mut self, list: &mut Unacknowledged, ack: Seq) -> Option<Timestamp> {
+    pub(super) fn acknowledge(&mut self, list: &mut InFlight, ack: Seq) -> Option<Timestamp> {
         if list.ascending { self.acknowledge_front(list, ack) } else { self.acknowledge_any(list, ack) }
     }
 
-    fn acknowledge_front(&mut self, list: &mut Unacknowledged, ack: Seq) -> Option<Timestamp> {
+    fn acknowledge_front(&mut self, list: &mut InFlight, ack: Seq) -> Option<Timestamp> {
         let mut sent = None;
         while list.len > 0 {
             let index = list.first;
@@ -146,11 +144,11 @@ impl Pool {
         sent
     }
 
-    /// The same for a list in which something was sent again: looks at all of it.
+    /// The same for a list that is not in ascending order: visits all of it.
     #[cold]
-    fn acknowledge_any(&mut self, list: &mut Unacknowledged, ack: Seq) -> Option<Timestamp> {
+    fn acknowledge_any(&mut self, list: &mut InFlight, ack: Seq) -> Option<Timestamp> {
         let mut sent = None;
-        let mut kept = Unacknowledged::EMPTY;
+        let mut kept = InFlight::EMPTY;
         let mut before = Seq::UNKNOWN;
         let mut next = list.first;
         while next != END {
@@ -182,15 +180,15 @@ impl Pool {
         sent
     }
 
-    /// Forgets all segments of a list: one step, however many they are.
-    pub(super) fn clear(&mut self, list: &mut Unacknowledged) {
+    /// Removes all segments of a list, in constant time.
+    pub(super) fn clear(&mut self, list: &mut InFlight) {
         if list.len > 0 {
             let free = self.free;
             self.node(list.last).next = free;
             self.free = list.first;
             self.used -= list.len as usize;
         }
-        *list = Unacknowledged::EMPTY;
+        *list = InFlight::EMPTY;
     }
 }
 
@@ -205,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_copy_is_the_one_that_was_acknowledged() {
-        let (mut pool, mut list) = (Pool::new(100), Unacknowledged::EMPTY);
+    fn an_ack_is_matched_with_the_oldest_copy() {
+        let (mut pool, mut list) = (Pool::new(100), InFlight::EMPTY);
         for (nanos, end) in [(1, 100), (2, 200), (3, 100), (4, 300)] {
             assert!(pool.push(&mut list, Seq(end), at(nanos)));
         }
@@ -219,9 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
-        let (mut pool, mut list, mut other) =
-            (Pool::new(10_010), Unacknowledged::EMPTY, Unacknowledged::EMPTY);
+    fn lists_and_pool_are_bounded() {
+        let (mut pool, mut list, mut other) = (Pool::new(10_010), InFlight::EMPTY, InFlight::EMPTY);
         let pushed = (0..20_000).filter(|&n| pool.push(&mut list, Seq(n), at(0))).count();
         let others = (0..20_000).filter(|&n| pool.push(&mut other, Seq(n), at(0))).count();
         assert_eq!((pushed, others, pool.untracked()), (10_000, 10, 29_990));
@@ -230,12 +227,12 @@ mod tests {
     }
 
     proptest! {
-        /// Two lists in one pool do what two vectors do that are searched from one end to the other.
+        /// Two lists in one pool behave as two vectors that are searched linearly.
         #[test]
-        fn it_is_a_search(steps in prop::collection::vec((0..2usize, 0..5u8, 0u32..60), 0..300), wrap in any::<bool>()) {
+        fn lists_behave_as_vectors(steps in prop::collection::vec((0..2usize, 0..5u8, 0u32..60), 0..300), wrap in any::<bool>()) {
             let base = if wrap { u32::MAX - 30 } else { 1 };
             let mut pool = Pool::new(1_000);
-            let mut lists = [Unacknowledged::EMPTY; 2];
+            let mut lists = [InFlight::EMPTY; 2];
             let mut models = [Vec::new(), Vec::new()];
             for (nanos, (which, what, number)) in (0..).zip(steps) {
                 let (list, model) = (&mut lists[which], &mut models[which]);
