@@ -205,3 +205,54 @@ impl fmt::Debug for CollectHandle {
         f.debug_struct("CollectHandle").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use packet::{LinkType, Timestamp};
+    use prometheus::TextEncoder;
+
+    use super::collector::tests::Batches;
+    use super::*;
+
+    /// A collector that has received two of four batches of a source that dropped packets.
+    fn handle() -> CollectHandle {
+        let observers = Observers::new(observe::Config { sizes: true, ..observe::Config::default() });
+        let shared = Shared::new(observers);
+        {
+            let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1, 2]);
+            let mut header = *batch.header();
+            let mut ledger = shared.ledger.lock();
+            let (source, _) = ledger
+                .register(&batch::Interface::decode(batch.fields(), header.link_type, 96).unwrap().origin);
+            let _ = ledger.record(source, &header, 100, Timestamp::ZERO);
+            header.dropped = batch::Dropped { kernel: 1, interface: 2, relay: 4 };
+            (header.sequence, header.sent_before) = (3, 10);
+            let _ = ledger.record(source, &header, 100, Timestamp::ZERO);
+            ledger.settle(Timestamp::MAX);
+        }
+        shared.merge_packets.store(5, Ordering::Relaxed);
+        CollectHandle { shared, connections: Arc::default() }
+    }
+
+    #[test]
+    fn figures_sum_up_all_sources() {
+        assert_eq!(handle().figures(), CollectFigures { packets: 0, dropped: 7, lost: 8 });
+        assert_eq!(handle().unfinished(), "5 packets are not written");
+    }
+
+    #[test]
+    fn metrics_of_collector_sources_and_observers_are_registered_once() {
+        let (registry, handle) = (Registry::new(), handle());
+        handle.register_metrics(&registry).unwrap();
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for sample in [
+            "packeteur_collector_connections 0",
+            "packeteur_source_lost_packets_total{source=\"a\",device=\"eth0\"} 8",
+            "packeteur_merge_buffered_packets 5",
+            "packeteur_capture_bytes_count{",
+        ] {
+            assert!(text.contains(&format!("\n{sample}")), "{sample} in {text}");
+        }
+        assert!(handle.register_metrics(&registry).is_err());
+    }
+}
