@@ -5,8 +5,8 @@
 //! - No sweep looks for idle entries. Entries with the same time limit form a list in the order of their last packets, so
 //!   only its head has to be checked ([`idle_list`]).
 //! - The hash index grows by a few buckets per new entry ([`buckets`]). That is why this is not `hashbrown::HashTable`, which
-//!   moves all its slots in one insertion when it grows, and again when removals have left too many tombstones: at a million
-//!   entries such an insertion takes tens of milliseconds, as the hash of each entry comes from another cache line.
+//!   moves all its slots in one insertion when it grows, or when removals have left too many tombstones. With 900 000 entries
+//!   of 256 bytes such an insertion took 73 ms, because it reads the hash of each entry.
 //! - Storage grows by chunks that never move ([`Slab`]).
 //!
 //! Time is packet time, and each origin has its own clock.
@@ -55,6 +55,7 @@ pub(crate) enum Limit {
 pub(crate) struct ExpiringTable<K, V> {
     entries: Slab<Entry<K, V>>,
     buckets: Buckets,
+    /// Hashes the key of each packet: in 1 to 2 ns, where the hasher of `std` takes 9 to 14 ns.
     hasher: RandomState,
     /// By origin.
     clocks: Vec<Clock>,

@@ -127,18 +127,6 @@ impl Flows {
         }
     }
 
-    /// The number of flows in the table, expired ones included until they are removed.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether the table is empty.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.table.len() == 0
-    }
-
     #[cold]
     fn start(&mut self, scope: OriginId, key: FlowKey, bytes: u64) {
         if self.table.len() >= self.config.max_flows {

@@ -13,8 +13,7 @@ pub struct OriginId(pub u32);
 impl OriginId {
     /// The number as an index.
     #[inline]
-    #[must_use]
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -92,15 +91,14 @@ impl Origins {
     }
 
     /// Sets the names of interfaces of an origin whose packets carry an interface index.
-    pub fn name_interfaces(&mut self, id: OriginId, names: &[(u32, Arc<str>)]) {
+    pub(crate) fn name_interfaces(&mut self, id: OriginId, names: &[(u32, Arc<str>)]) {
         if let Some(registered) = self.registered.get_mut(id.index()) {
             registered.interfaces.extend(names.iter().cloned());
         }
     }
 
     /// The labels of the origin's series, escaped, as the text between the braces; empty for none.
-    #[must_use]
-    pub fn labels(&self, id: OriginId) -> &str {
+    pub(crate) fn labels(&self, id: OriginId) -> &str {
         self.registered.get(id.index()).map_or("", |registered| registered.labels.as_str())
     }
 
@@ -111,21 +109,18 @@ impl Origins {
 
     /// The first origin with the same labels. Its packets and those of `id` are counted together, because two series must
     /// not have the same labels.
-    #[must_use]
-    pub fn canonical(&self, id: OriginId) -> OriginId {
+    pub(crate) fn canonical(&self, id: OriginId) -> OriginId {
         self.registered.get(id.index()).map_or(id, |registered| registered.canonical)
     }
 
     /// The first origin with the same labels and the same device.
-    #[must_use]
-    pub fn canonical_with_device(&self, id: OriginId) -> OriginId {
+    pub(crate) fn canonical_with_device(&self, id: OriginId) -> OriginId {
         self.registered.get(id.index()).map_or(id, |registered| registered.canonical_with_device)
     }
 
     /// The name of the device that captured a packet: that of the packet's own interface if it has a name, else that of the
     /// origin.
-    #[must_use]
-    pub fn device(&self, id: OriginId, interface: Option<u32>) -> &str {
+    pub(crate) fn device(&self, id: OriginId, interface: Option<u32>) -> &str {
         let Some(registered) = self.registered.get(id.index()) else { return "" };
         interface.and_then(|index| registered.interfaces.get(&index)).unwrap_or(&registered.origin.device)
     }

@@ -47,7 +47,7 @@ use crate::{ObservedPacket, OriginId, Origins};
 
 /// The most bytes that a stream takes: a connection with one captured direction and a segment in flight. With both directions
 /// a stream takes less. A test compares this with the sizes of the types.
-pub const BYTES_PER_STREAM: usize = 504;
+const BYTES_PER_STREAM: usize = 504;
 
 /// Memory for the default number of streams.
 const DEFAULT_MEMORY: usize = 512 << 20;

@@ -198,7 +198,7 @@ fn mapped_ipv6_addresses_are_not_ipv4() {
     let origin = observed.origin("here", "eth0", None);
     observed.see(origin, 0, &ipv4([10, 0, 0, 1], [10, 0, 0, 2], 6, 40));
     observed.see(origin, 0, &ipv6("::a00:1", "::a00:2", 6, 40));
-    assert_eq!(observed.flows.get_mut().len(), 2);
+    assert_eq!(observed.flows.get_mut().table.len(), 2);
 }
 
 /// The exposed packets of the flow to `to`.
@@ -238,12 +238,12 @@ fn idle_flows_leave_the_exposition_and_active_ones_never_decrease() {
         advance(&mut observed, secs);
         assert_eq!(packets(&observed, idle), (secs <= 180).then_some(u64::from(secs.min(20)) + 1), "{secs}");
     }
-    assert_eq!(observed.flows.get_mut().len(), 1);
+    assert_eq!(observed.flows.get_mut().table.len(), 1);
     advance(&mut observed, 999 + 160);
     assert_eq!(packets(&observed, active), Some(1000));
     advance(&mut observed, 999 + 161);
     assert_eq!(packets(&observed, active), None);
-    assert!(observed.flows.get_mut().is_empty());
+    assert_eq!(observed.flows.get_mut().table.len(), 0);
 }
 
 #[test]
