@@ -1,6 +1,6 @@
 """A host with traffic of its own: it serves TCP and UDP, and asks its peer for things.
 
-    python3 traffic.py PEER
+python3 traffic.py PEER
 """
 
 import random

@@ -31,12 +31,17 @@ def shows_it_all(stack):
 
     def not_measured():
         found = {service: stack.metrics(service) for service in MEASURED}
-        return [(service, name) for service, names in MEASURED.items() for name in names if not found[service].sum(name)]
+        return [
+            (service, name) for service, names in MEASURED.items() for name in names if not found[service].sum(name)
+        ]
 
     until(lambda: not not_measured(), lambda: f"not measured: {not_measured()}", LONG)
 
     def sources():
         metrics = stack.metrics("collector")
-        return [metrics.sum("packeteur_source_written_packets_total", source=name) for name in ("host-a", "host-b", "router")]
+        return [
+            metrics.sum("packeteur_source_written_packets_total", source=name)
+            for name in ("host-a", "host-b", "router")
+        ]
 
     until(lambda: all(sources()), lambda: f"packets of host-a, host-b and router: {sources()}", LONG)

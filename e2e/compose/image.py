@@ -38,12 +38,21 @@ def capability():
 
 def capability_is_needed():
     """With it devices open; without it the kernel says so, and the other file runs."""
-    said, code = refused("--cap-drop", "ALL", "--cap-add", "NET_RAW", PCKTR, "--mode", "observe", "--max-duration", "100ms")
+    said, code = refused(
+        "--cap-drop", "ALL", "--cap-add", "NET_RAW", PCKTR, "--mode", "observe", "--max-duration", "100ms"
+    )
     check(code == 0 and "capturing" in said, f"exit code {code}: {said}")
     said, code = refused("--cap-drop", "ALL", PCKTR, "--version")
     check(code != 0 and "operation not permitted" in said, f"exit code {code}: {said}")
     # The collector's standard output begins with a pcap header, which is no text.
-    plain = ["--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--entrypoint", "/usr/lib/packeteur/pcktr"]
+    plain = [
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges:true",
+        "--entrypoint",
+        "/usr/lib/packeteur/pcktr",
+    ]
     said, code = refused(*plain, PCKTR, "--mode", "collect", "--max-duration", "100ms")
     check(code == 0 and "waiting for captures" in said, f"exit code {code}: {said}")
 

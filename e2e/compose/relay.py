@@ -45,7 +45,9 @@ class Relay:
 
         def told():
             written = self.written(lives)
-            missing = {key: count - written.get(key, 0) for key, count in expected.items() if written.get(key, 0) < count}
+            missing = {
+                key: count - written.get(key, 0) for key, count in expected.items() if written.get(key, 0) < count
+            }
             tags = {tag: sum(1 for known, _ in missing if known == tag) for tag, _ in missing}
             return f"{sum(written.values())} of {count} packets written; packets of which some are missing: {tags}"
 
@@ -73,16 +75,19 @@ class Relay:
         times = [packet.time for packet in packets]
         equal(times, sorted(times), "times")
         check(
-            [packet.original for packet in packets] == [len(packet.data) for packet in packets], "lengths: nothing was cut off"
+            [packet.original for packet in packets] == [len(packet.data) for packet in packets],
+            "lengths: nothing was cut off",
         )
 
     def prints(self):
         """tcpdump behind the collector prints a line for each of them."""
         count = sum(self.sent.values())
         printed = until(
-            lambda: len(found) >= count and found
-            if (found := [line for line in self.stack.lines("collector") if "UDP, length" in line])
-            else None,
+            lambda: (
+                len(found) >= count and found
+                if (found := [line for line in self.stack.lines("collector") if "UDP, length" in line])
+                else None
+            ),
             "too few lines",
         )
         equal(len(printed), count, "lines of tcpdump")
@@ -145,7 +150,9 @@ class Relay:
         until(lambda: len(self.stack.packets()) == 2, "the collector does not come back", LONG)
         until(lambda: self.stack.healthy("collector"), "the collector is not healthy", LONG)
         until(
-            lambda: self.stack.metrics("collector").sum("packeteur_source_up") >= 2, "no capture speaks to the collector", LONG
+            lambda: self.stack.metrics("collector").sum("packeteur_source_up") >= 2,
+            "no capture speaks to the collector",
+            LONG,
         )
         for service, tag in (("host-a", "a"), ("host-b", "b"), ("router", "tzsp")):
             self.send(service, tag)

@@ -103,7 +103,9 @@ class Units:
         until(up, "the capture is not connected", LONG)
 
     def metrics(self, mode):
-        scrape = f"exec 3<>/dev/tcp/localhost/{METRICS[mode]} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+        scrape = (
+            f"exec 3<>/dev/tcp/localhost/{METRICS[mode]} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+        )
         text = self.execute("bash", "-c", scrape, check=False)
         return Metrics(text.partition("\r\n\r\n")[2]) if text else None
 
@@ -127,7 +129,9 @@ class Units:
         until(lambda: len(self.files()["packets.pcap"]) >= COUNT, "the packets are not in the file", LONG)
         equal(contents(self.files()["packets.pcap"]), expected, "packets")
         until(
-            lambda: self.metrics("observe").sum("packeteur_capture_total") - before == COUNT, "the exporter counts others", LONG
+            lambda: self.metrics("observe").sum("packeteur_capture_total") - before == COUNT,
+            "the exporter counts others",
+            LONG,
         )
 
     def are_confined(self):
@@ -157,7 +161,10 @@ class Units:
         self.are_connected()
         files = self.files()
         kept = [packets for name, packets in files.items() if re.fullmatch(r"packets\.pcap\.\d{8}T\d{6}", name)]
-        check(any(len(packets) >= COUNT for packets in kept), f"files: {({name: len(found) for name, found in files.items()})}")
+        check(
+            any(len(packets) >= COUNT for packets in kept),
+            f"files: { ({name: len(found) for name, found in files.items()}) }",
+        )
         self.work()
 
     def stop(self):
@@ -182,6 +189,8 @@ def test(report):
             return
         for step in STEPS:
             if not report.run(f"units: {step.__name__.replace('_', ' ')}", step, units):
-                said = units.execute("journalctl", "-u", "pcktr-*", "-o", "short", "--no-pager", "-n", "40", check=False)
+                said = units.execute(
+                    "journalctl", "-u", "pcktr-*", "-o", "short", "--no-pager", "-n", "40", check=False
+                )
                 print(said, flush=True)
                 return

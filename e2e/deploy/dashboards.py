@@ -72,7 +72,9 @@ class Dashboard:
             check(panel["id"] not in numbers, f"{where}: its number is another's")
             numbers.add(panel["id"])
             grid = panel["gridPos"]
-            cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+            cells = {
+                (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
+            }
             check(not cells & taken, f"{where}: lies upon another")
             check(max(x for x, _ in cells) < 24, f"{where}: is not in the grid of 24")
             taken |= cells

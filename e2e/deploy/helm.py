@@ -60,7 +60,10 @@ REFUSED = {
         {"mode": "observe", "collector": {"enabled": False}, "serviceMonitor": {"enabled": True}},
         "serviceMonitor.enabled is about the collector",
     ),
-    "a monitor of no nodes": ({"mode": "none", "podMonitor": {"enabled": True}}, "podMonitor.enabled is about the nodes"),
+    "a monitor of no nodes": (
+        {"mode": "none", "podMonitor": {"enabled": True}},
+        "podMonitor.enabled is about the nodes",
+    ),
     "a mode that there is not": ({"mode": "sniff"}, "mode"),
     "a name that there is not": ({"device": "eth0"}, "device"),
     "a port that there is not": ({"metricsPort": 70000}, "metricsPort"),
@@ -85,7 +88,9 @@ class Chart:
         except ImportError as error:
             raise Skipped(f"{error.name} is not installed (pip: helm-sdkpy, kubernetes-validate, PyYAML)") from None
         self.helm, self.kubernetes, self.yaml = helm_sdkpy, kubernetes_validate, yaml
-        minors = {tuple(int(part) for part in version.split(".")[:2]) for version in kubernetes_validate.utils.all_versions()}
+        minors = {
+            tuple(int(part) for part in version.split(".")[:2]) for version in kubernetes_validate.utils.all_versions()
+        }
         self.versions = [f"{major}.{minor}" for major, minor in sorted(minors) if (major, minor) >= OLDEST]
 
     def values(self, path):
@@ -193,7 +198,9 @@ def hangs_together(objects):
             check(port["targetPort"] in ports[pods], f"{name_of(service)}: {port}")
     for monitor in of_kind(objects, "PodMonitor"):
         (pods,) = found(monitor["spec"]["selector"]["matchLabels"])
-        check({endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports[pods], name_of(monitor))
+        check(
+            {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports[pods], name_of(monitor)
+        )
     for monitor in of_kind(objects, "ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"].items()
         (service,) = [one for one in of_kind(objects, "Service") if selector <= one["metadata"]["labels"].items()]

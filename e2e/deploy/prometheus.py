@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Dashboards and rules, by a real Prometheus that has scraped real programs under traffic: every query has an answer.
 
-    python3 e2e/deploy/prometheus.py
+python3 e2e/deploy/prometheus.py
 """
 
 import json
@@ -118,7 +118,9 @@ class Monitoring:
             return not left
 
         def told():
-            return f"{len(left)} queries without data:\n" + "\n".join(f"{query.place}: {query.expression}" for query in left)
+            return f"{len(left)} queries without data:\n" + "\n".join(
+                f"{query.place}: {query.expression}" for query in left
+            )
 
         until(answered, told, PATIENCE)
 

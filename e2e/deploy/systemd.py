@@ -47,7 +47,9 @@ def verify(mode):
     """Silent, in a root that has what the unit starts, as an installation has."""
     need("systemd-analyze")
     with tempfile.TemporaryDirectory() as root:
-        programs = {command.lstrip("-+!:@").split()[0] for key in ("ExecStart", "ExecStartPre") for command in lines(mode, key)}
+        programs = {
+            command.lstrip("-+!:@").split()[0] for key in ("ExecStart", "ExecStartPre") for command in lines(mode, key)
+        }
         for program in programs:
             path = Path(root, program.lstrip("/"))
             path.parent.mkdir(parents=True, exist_ok=True)

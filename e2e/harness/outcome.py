@@ -23,9 +23,7 @@ def equal(got, expected, what):
         return
     if isinstance(got, (list, bytes, str)) and type(got) is type(expected):
         at = next((i for i, (a, b) in enumerate(zip(got, expected)) if a != b), min(len(got), len(expected)))
-        got, expected = (
-            f"{len(side)} long, from {at} on {short(side[at:at + 80])}" for side in (got, expected)
-        )
+        got, expected = (f"{len(side)} long, from {at} on {short(side[at : at + 80])}" for side in (got, expected))
     raise Failed(f"{what}:\n  got      {got}\n  expected {expected}")
 
 

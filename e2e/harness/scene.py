@@ -103,12 +103,8 @@ class Scene:
     def relay_file(self, path, name="relay", stdin=None, collector=None, **settings):
         """Relays a file from its first packet to its last; both ends end by themselves. Returns the two programs."""
         endpoint = self.endpoint()
-        collect = self.collect(
-            f"{name}-collect", collect_endpoint=endpoint, exit_on_end="true", **(collector or {})
-        )
-        capture = self.capture(
-            f"{name}-capture", relay_endpoint=endpoint, read_file=path, stdin=stdin, **settings
-        )
+        collect = self.collect(f"{name}-collect", collect_endpoint=endpoint, exit_on_end="true", **(collector or {}))
+        capture = self.capture(f"{name}-capture", relay_endpoint=endpoint, read_file=path, stdin=stdin, **settings)
         capture.wait()
         collect.wait()
         return capture, collect

@@ -91,11 +91,13 @@ def test_unknown_device(scene):
 
 def test_filter_that_does_not_compile(scene):
     """Setting, value, device, and what libpcap says; exit code 64."""
-    for number, (expression, why) in enumerate((
-        ("udp prot 53", "syntax error"),
-        ("host no.such.host.invalid", "unknown host"),
-        ("ether host 10.0.0.1/33", ""),
-    )):
+    for number, (expression, why) in enumerate(
+        (
+            ("udp prot 53", "syntax error"),
+            ("host no.such.host.invalid", "unknown host"),
+            ("ether host 10.0.0.1/33", ""),
+        )
+    ):
         capture = scene.capture(f"capture-{number}", filter=expression, relay_endpoint=scene.endpoint())
         capture.wait(code=64)
         said = f"FILTER: `{expression}` does not compile for `lo` (EN10MB): "

@@ -22,17 +22,19 @@ def test_forms_of_tcp(scene):
     """Names, addresses of both families, all addresses: a collector on each is reached by those that it should be."""
     other = Host("other")
     join(scene.home, "near", other, "far", ("10.8.0.1/24", "10.8.0.2/24"))
-    for number, (bind, to, host) in enumerate((
-        ("localhost", "localhost", None),
-        ("127.0.0.1", "localhost", None),
-        ("*", "10.8.0.1", other),
-        ("*", "[::1]", None),
-        ("[::]", "127.0.0.1", None),
-        ("[::]", "[::1]", None),
-        ("0.0.0.0", "10.8.0.1", other),
-        ("10.8.0.1", "10.8.0.1", other),
-        ("[::1]", "localhost", None),
-    )):
+    for number, (bind, to, host) in enumerate(
+        (
+            ("localhost", "localhost", None),
+            ("127.0.0.1", "localhost", None),
+            ("*", "10.8.0.1", other),
+            ("*", "[::1]", None),
+            ("[::]", "127.0.0.1", None),
+            ("[::]", "[::1]", None),
+            ("0.0.0.0", "10.8.0.1", other),
+            ("10.8.0.1", "10.8.0.1", other),
+            ("[::1]", "localhost", None),
+        )
+    ):
         port = scene.home.free_port()
         if bind == "[::1]":
             hosts_with_two_localhosts(scene)
@@ -122,16 +124,18 @@ def test_address_of_another_machine(scene):
 
 def test_no_endpoint(scene):
     """What is no endpoint is refused before anything opens: exit code 64."""
-    for number, (setting, value, why) in enumerate((
-        ("relay_endpoint", "localhost:7386", "is no endpoint"),
-        ("relay_endpoint", "tcp://localhost", "has no port"),
-        ("relay_endpoint", "tcp://localhost:99999", "99999"),
-        ("relay_endpoint", "udp://localhost:7386", "has an unknown transport `udp`"),
-        ("relay_endpoint", "tcp://*:7386", "names no host to send to"),
-        ("relay_endpoint", "tcp://::1:7386", "lacks brackets"),
-        ("collect_endpoint", "tcp://127.0.0.1:7386,nonsense", "is no endpoint"),
-        ("collect_endpoint", "ipc://" + "x" * 200, "is too long"),
-    )):
+    for number, (setting, value, why) in enumerate(
+        (
+            ("relay_endpoint", "localhost:7386", "is no endpoint"),
+            ("relay_endpoint", "tcp://localhost", "has no port"),
+            ("relay_endpoint", "tcp://localhost:99999", "99999"),
+            ("relay_endpoint", "udp://localhost:7386", "has an unknown transport `udp`"),
+            ("relay_endpoint", "tcp://*:7386", "names no host to send to"),
+            ("relay_endpoint", "tcp://::1:7386", "lacks brackets"),
+            ("collect_endpoint", "tcp://127.0.0.1:7386,nonsense", "is no endpoint"),
+            ("collect_endpoint", "ipc://" + "x" * 200, "is too long"),
+        )
+    ):
         mode = "collect" if setting.startswith("collect") else "capture"
         program = scene.pcktr(f"wrong-{number}", mode=mode, **{setting: value})
         program.wait(code=64)

@@ -35,12 +35,14 @@ def test_paths(scene):
 
 def test_addresses(scene):
     """METRICS_ADDRPORT: every address, one of either family, a name, none."""
-    for number, (host, reached) in enumerate((
-        ("", ("127.0.0.1", "::1")),
-        ("127.0.0.1", ("127.0.0.1",)),
-        ("[::1]", ("::1",)),
-        ("localhost", ("127.0.0.1",)),
-    )):
+    for number, (host, reached) in enumerate(
+        (
+            ("", ("127.0.0.1", "::1")),
+            ("127.0.0.1", ("127.0.0.1",)),
+            ("[::1]", ("::1",)),
+            ("localhost", ("127.0.0.1",)),
+        )
+    ):
         port = scene.home.free_port()
         observe = scene.observe(f"observe-{number}", metrics_addrport=f"{host}:{port}").ready()
         for address in ("127.0.0.1", "::1"):
@@ -156,8 +158,11 @@ scrape_configs:
     static_configs: [{{targets: ["127.0.0.1:{capture.metrics_port()}"]}}]
 """
     scene.start(
-        "prometheus", "prometheus", f"--config.file={scene.write('prometheus.yml', config.encode())}",
-        f"--storage.tsdb.path={scene.path('data')}", f"--web.listen-address=127.0.0.1:{port}",
+        "prometheus",
+        "prometheus",
+        f"--config.file={scene.write('prometheus.yml', config.encode())}",
+        f"--storage.tsdb.path={scene.path('data')}",
+        f"--web.listen-address=127.0.0.1:{port}",
     )
     scene.home.run("ping", "-q", "-c", "3", "-i", "0.02", "127.0.0.1")
 

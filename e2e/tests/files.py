@@ -51,9 +51,7 @@ def relay_pipe(scene, data, name="pipe", **collector):
     """Relays what comes through standard input, slowly. Returns the collector."""
     endpoint = scene.endpoint()
     collect = scene.collect(f"{name}-collect", collect_endpoint=endpoint, exit_on_end="true", **collector)
-    capture = scene.capture(
-        f"{name}-capture", relay_endpoint=endpoint, read_file="-", stdin=subprocess.PIPE
-    )
+    capture = scene.capture(f"{name}-capture", relay_endpoint=endpoint, read_file="-", stdin=subprocess.PIPE)
     feed(capture.stdin, data).join()
     capture.wait()
     collect.wait()
@@ -226,9 +224,7 @@ def test_cut_off(scene):
         ("in-the-header.pcap", data[: -last - 3], packets[:-1]),
         ("in-a-block.pcapng", ng[:-10], whole[:-1]),
     ):
-        capture, collect = scene.relay_file(
-            scene.write(name, content), name, collector={"output_format": "pcapng"}
-        )
+        capture, collect = scene.relay_file(scene.write(name, content), name, collector={"output_format": "pcapng"})
         equal(without_interfaces(scene.packets(collect)), expected, f"packets of {name}")
         said = f"cut off in the middle of packet {len(expected) + 1}; the {len(expected)} before it are whole"
         check(capture.log_lines(said), f"the log does not say `{said}`: {capture.log()}")

@@ -148,7 +148,14 @@ def test_batches_by_hand(scene):
     collect.wait_for_metric("packeteur_source_lost_packets_total", 15, source="by-hand", device="none")
     metrics = collect.metrics()
     expected = {
-        "sent": 40, "received": 25, "written": 25, "duplicate": 10, "captured": 47, "seen": 52, "late": 0, "unheard": 0
+        "sent": 40,
+        "received": 25,
+        "written": 25,
+        "duplicate": 10,
+        "captured": 47,
+        "seen": 52,
+        "late": 0,
+        "unheard": 0,
     }
     for what, count in expected.items():
         equal(metrics.sum(f"packeteur_source_{what}_packets_total"), count, f"packets {what}")

@@ -91,9 +91,10 @@ def beside_tcpdump(scene, connections, output_format):
         judge.stop()
     for capture in captures:
         capture.stop()
-    collect.wait_for_metric("packeteur_source_written_packets_total", sum(
-        capture.last_metrics().sum("packeteur_relay_sent_packets_total") for capture in captures
-    ))
+    collect.wait_for_metric(
+        "packeteur_source_written_packets_total",
+        sum(capture.last_metrics().sum("packeteur_relay_sent_packets_total") for capture in captures),
+    )
     collect.stop()
     clock.close()
 

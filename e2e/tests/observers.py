@@ -89,7 +89,11 @@ def test_tzsp_to_a_socket(scene):
     observe.wait_for_metric("packeteur_capture_total", 21)
     metrics = observe.metrics()
     flow = {
-        "from": "192.0.2.1", "from_type": "public", "to": "198.51.100.2", "to_type": "public", "protocol": "udp",
+        "from": "192.0.2.1",
+        "from_type": "public",
+        "to": "198.51.100.2",
+        "to_type": "public",
+        "protocol": "udp",
         "listen_port": str(ports[0]),
     }
     equal(metrics.one("tzsp_observed_packets_total", **flow), 20, "packets")

@@ -93,9 +93,11 @@ def test_name_of_several_addresses(scene):
     isolation.replace_file("/etc/hosts", hosts)
     port = other.free_port()
     collect = scene.collect(host=other, collect_endpoint=f"tcp://10.8.1.2:{port}")
-    capture = scene.capture(
-        device="near,near2", filter="tcp or icmp", relay_endpoint=f"tcp://collector.test:{port}"
-    ).ready().connected()
+    capture = (
+        scene.capture(device="near,near2", filter="tcp or icmp", relay_endpoint=f"tcp://collector.test:{port}")
+        .ready()
+        .connected()
+    )
     for target in ("10.8.0.2", "10.8.1.2"):
         scene.home.run("ping", "-q", "-c", "5", "-i", "0.05", target)
     packets = scene.wait_for_packets(collect, 20)

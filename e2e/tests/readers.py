@@ -56,9 +56,7 @@ def test_slow_reader_of_a_device_loses_what_is_counted(scene):
     reader.start()
     capture.wait()
     figures = capture.last_metrics()
-    collect.wait_for_metric(
-        "packeteur_source_written_packets_total", figures.sum("packeteur_relay_sent_packets_total")
-    )
+    collect.wait_for_metric("packeteur_source_written_packets_total", figures.sum("packeteur_relay_sent_packets_total"))
     collect.stop()
     reader.join()
     account = Account(collect.last_metrics(), source="capture")

@@ -45,8 +45,10 @@ def test_collector_killed_and_restarted(scene):
     figures = capture.last_metrics()
     equal(figures.sum("packeteur_device_received_packets_total"), sent, "packets seen, of those sent")
     until(
-        lambda: (m := second.metrics()).sum("packeteur_source_missing_packets") == 0
-        and m.sum("packeteur_source_sent_packets_total") >= sent,
+        lambda: (
+            (m := second.metrics()).sum("packeteur_source_missing_packets") == 0
+            and m.sum("packeteur_source_sent_packets_total") >= sent
+        ),
         "the second collector knows the fate of all packets",
     )
     second.stop()

@@ -34,7 +34,7 @@ def test_a_flag_wins(scene):
     """A flag of the same name wins over the environment; what is not UTF-8 in the environment disturbs nobody."""
     packets = frames.packets(10)
     path = scene.write("in.pcap", pcap.encode(packets))
-    prefix = ("env", "MODE=collect", f"PS1={os.fsdecode(bytes([0xff]))}", "READ_FILE=/nowhere")
+    prefix = ("env", "MODE=collect", f"PS1={os.fsdecode(bytes([0xFF]))}", "READ_FILE=/nowhere")
     argv = [*prefix, PCKTR, "--mode", "observe", f"--read-file={path}", "--metrics-addrport", "off"]
     observe = scene.start("flags", *argv, "--metrics-file", scene.path("flags.prom"))
     observe.wait()

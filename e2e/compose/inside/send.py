@@ -26,7 +26,9 @@ def content(tag, number):
 def frame(payload):
     """It, in UDP, in IPv4, in Ethernet."""
     udp = struct.pack("!HHHH", PORT, PORT, 8 + len(payload), 0)
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02")
+    ip = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"
+    )
     return bytes(12) + b"\x08\x00" + ip + udp + payload
 
 
