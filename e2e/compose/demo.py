@@ -1,7 +1,7 @@
 """compose.yaml as people start it."""
 
-from compose.relay import SERVICES
-from harness.outcome import until
+from e2e.compose.relay import SERVICES
+from testkit.outcome import until
 
 LONG = 60
 

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from harness.outcome import Failed, Skipped, until
+from testkit.outcome import Failed, Skipped, until
 
 # For an engine to answer after its start.
 START = 60

@@ -3,9 +3,9 @@
 import json
 import subprocess
 
-from compose.engine import run
-from compose.images import PCKTR
-from harness.outcome import check, equal
+from e2e.compose.engine import run
+from e2e.compose.images import PCKTR
+from testkit.outcome import check, equal
 
 # MiB. Debian's slim image has 75, one by debootstrap twice that; libraries 15, twice the program 8.
 LARGEST = 200

@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from compose.engine import run
-from harness.outcome import Skipped, check
+from e2e.compose.engine import run
+from testkit.outcome import Skipped, check
 
 ROOT = Path(__file__).resolve().parents[2]
 

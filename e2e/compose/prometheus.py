@@ -4,7 +4,7 @@ import json
 import urllib.parse
 import urllib.request
 
-from harness.outcome import equal, until
+from testkit.outcome import equal, until
 
 TARGETS = ["capture-tzsp:9108", "collector:9108", "host-a:9108", "host-b:9108"]
 

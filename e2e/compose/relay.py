@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 
-from compose.engine import run
-from compose.inside.send import PORT
-from compose.stack import contents
-from harness.outcome import Skipped, check, equal, until
+from e2e.compose.engine import run
+from e2e.compose.inside.send import PORT
+from e2e.compose.stack import contents
+from testkit.outcome import Skipped, check, equal, until
 
 CAPTURES = ["capture-a", "capture-b", "capture-tzsp"]
 SERVICES = [*CAPTURES, "collector"]

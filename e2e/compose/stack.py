@@ -8,12 +8,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from compose.engine import run
-from compose.images import DEMO, PCKTR, PROMETHEUS, ROOT
-from compose.inside.send import content
-from harness import pcap
-from harness.metrics import Metrics
-from harness.outcome import Failed, check
+from e2e.compose.engine import run
+from e2e.compose.images import DEMO, PCKTR, PROMETHEUS, ROOT
+from e2e.compose.inside.send import content
+from testkit import pcap
+from testkit.metrics import Metrics
+from testkit.outcome import Failed, check
 
 # As people start it, and as the test changes it.
 DEMO_FILES = ["-f", ROOT / "compose.yaml"]

@@ -6,13 +6,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from compose.engine import run
-from compose.images import DEMO, ROOT
-from compose.inside.send import PORT
-from compose.stack import contents
-from harness import pcap
-from harness.metrics import Metrics
-from harness.outcome import Skipped, check, equal, until
+from e2e.compose.engine import run
+from e2e.compose.images import DEMO, ROOT
+from e2e.compose.inside.send import PORT
+from e2e.compose.stack import contents
+from testkit import pcap
+from testkit.metrics import Metrics
+from testkit.outcome import Skipped, check, equal, until
 
 IMAGE = "packeteur-e2e-systemd"
 

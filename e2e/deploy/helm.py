@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "e2e"))
 sys.dont_write_bytecode = True
 
-from deploy.apiserver import Cluster  # noqa: E402
-from deploy.report import Report  # noqa: E402
-from harness.outcome import Failed, Skipped, check, equal  # noqa: E402
+from e2e.deploy.apiserver import Cluster  # noqa: E402
+from e2e.deploy.report import Report  # noqa: E402
+from testkit.outcome import Failed, Skipped, check, equal  # noqa: E402
 
 CHART = ROOT / "deploy/helm/packeteur"
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))

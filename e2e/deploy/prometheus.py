@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "e2e"))
 sys.dont_write_bytecode = True
 
-from deploy.dashboards import DASHBOARDS, Dashboard, asked  # noqa: E402
-from deploy.report import Report  # noqa: E402
-from harness import http, isolation, pcktr  # noqa: E402
-from harness.outcome import Failed, Skipped, check, equal, until  # noqa: E402
-from harness.scene import Scene  # noqa: E402
+from e2e.deploy.dashboards import DASHBOARDS, Dashboard, asked  # noqa: E402
+from e2e.deploy.report import Report  # noqa: E402
+from testkit import http, isolation, pcktr  # noqa: E402
+from testkit.outcome import Failed, Skipped, check, equal, until  # noqa: E402
+from testkit.scene import Scene  # noqa: E402
 
 RULES = ROOT / "deploy/prometheus/rules"
 RULE_TESTS = ROOT / "deploy/prometheus/tests"

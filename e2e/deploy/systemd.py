@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "e2e"))
 sys.dont_write_bytecode = True
 
-from deploy.report import Report  # noqa: E402
-from harness.outcome import Skipped, check, equal  # noqa: E402
+from e2e.deploy.report import Report  # noqa: E402
+from testkit.outcome import Skipped, check, equal  # noqa: E402
 
 UNITS = ROOT / "deploy" / "systemd"
 MODES = ["capture", "collect", "observe"]
