@@ -1,47 +1,52 @@
-#!/usr/bin/env python3
-"""All tests of what is in deploy/ but those that need Docker: the units, the chart, dashboards and rules.
+"""All tests of deploy/ that need no Docker: units, chart, dashboards and rules.
 
-    python3 e2e/deploy/run.py
+    python3 -m e2e.deploy
 
-HELM_PYTHON is a Python that has what helm.py needs; else target/helm/bin/python is taken, where it is there.
+The Helm tests need Python packages: they run with HELM_PYTHON, or with target/helm/bin/python if it exists.
 """
 
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["systemd.py", "helm.py", "prometheus.py"]
-SUMS = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
+from testkit.build import ROOT
+
+MODULES = ["systemd", "helm", "prometheus"]
+SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
 
 
-def python(script):
-    own = os.environ.get("HELM_PYTHON") or str(ROOT / "target/helm/bin/python")
-    return own if script == "helm.py" and os.access(own, os.X_OK) else sys.executable
+def interpreter(module):
+    helm = os.environ.get("HELM_PYTHON") or str(ROOT / "target/helm/bin/python")
+    return helm if module == "helm" and os.access(helm, os.X_OK) else sys.executable
+
+
+def run(module):
+    """Runs the tests of one module, and prints their output. Returns how many passed, failed, and were skipped."""
+    process = subprocess.Popen(
+        [interpreter(module), "-m", f"e2e.deploy.{module}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    summary = None
+    for line in process.stdout:
+        summary = SUMMARY.fullmatch(line.strip())
+        if summary is None:
+            print(line, end="", flush=True)
+    process.wait()
+    if summary is None:
+        print(f"FAIL {module}: it ended without a summary (exit code {process.returncode})", flush=True)
+        return [0, 1, 0]
+    return [int(count) for count in summary.groups()]
 
 
 def main():
-    sums = [0, 0, 0]
-    for script in SCRIPTS:
-        path = Path(__file__).with_name(script)
-        process = subprocess.Popen([python(script), path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        last = ""
-        for line in process.stdout:
-            closing = SUMS.fullmatch(line.strip())
-            if closing is None:
-                print(line, end="", flush=True)
-            last = line.strip()
-        process.wait()
-        closing = SUMS.fullmatch(last)
-        # A script that does not come to its closing line has failed, whatever it has said before.
-        found = [int(count) for count in closing.groups()] if closing else [0, 1, 0]
-        sums = [a + b for a, b in zip(sums, found)]
-        if closing is None:
-            print(f"FAIL {script}: it has ended ({process.returncode}) without its sums", flush=True)
-    print("{} passed, {} failed, {} skipped".format(*sums))
-    sys.exit(1 if sums[1] else 0)
+    totals = [sum(counts) for counts in zip(*map(run, MODULES))]
+    print("{} passed, {} failed, {} skipped".format(*totals))
+    return 1 if totals[1] else 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

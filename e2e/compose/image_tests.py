@@ -1,4 +1,4 @@
-"""The image by itself: who it is, what it may, and what it says."""
+"""Tests of the image: user, capabilities, labels, health check, and contents."""
 
 import json
 import subprocess
@@ -7,8 +7,8 @@ from e2e.compose.engine import run
 from e2e.compose.images import PCKTR
 from testkit.outcome import check, equal
 
-# MiB. Debian's slim image has 75, one by debootstrap twice that; libraries 15, twice the program 8.
-LARGEST = 200
+# MiB. Debian's slim image has 75 and one by debootstrap 150, the libraries 15, two copies of the program 8.
+MAX_SIZE = 200
 
 
 def inspect():
@@ -19,32 +19,31 @@ def shell(command, *options):
     return run("docker", "run", "--rm", *options, "--entrypoint", "bash", PCKTR, "-c", command)
 
 
-def refused(*arguments):
-    """What it says, and its exit code."""
+def run_image(*arguments):
+    """Runs the image. Returns its output and its exit code."""
     done = subprocess.run(["docker", "run", "--rm", *arguments], capture_output=True, timeout=60)
     return (done.stdout + done.stderr).decode(errors="replace"), done.returncode
 
 
-def user():
+def runs_as_user():
     equal(inspect()["Config"]["User"], "7386:7386", "user")
-    equal(shell("id -u").strip(), "7386", "user inside")
+    equal(shell("id -u").strip(), "7386", "user in the container")
 
 
-def capability():
-    """Just one file has a capability, and just one."""
+def has_one_capability():
+    """Exactly one file has exactly one capability."""
     files = shell("getcap -r / 2>/dev/null").splitlines()
     equal(files, ["/usr/bin/pcktr cap_net_raw=ep"], "files with capabilities")
 
 
-def capability_is_needed():
-    """With it devices open; without it the kernel says so, and the other file runs."""
-    said, code = refused(
+def needs_capability_for_devices_only():
+    """With NET_RAW it captures. Without it, the kernel starts only the file without the capability."""
+    output, code = run_image(
         "--cap-drop", "ALL", "--cap-add", "NET_RAW", PCKTR, "--mode", "observe", "--max-duration", "100ms"
     )
-    check(code == 0 and "capturing" in said, f"exit code {code}: {said}")
-    said, code = refused("--cap-drop", "ALL", PCKTR, "--version")
-    check(code != 0 and "operation not permitted" in said, f"exit code {code}: {said}")
-    # The collector's standard output begins with a pcap header, which is no text.
+    check(code == 0 and "capturing" in output, f"exit code {code}: {output}")
+    output, code = run_image("--cap-drop", "ALL", PCKTR, "--version")
+    check(code != 0 and "operation not permitted" in output, f"exit code {code}: {output}")
     plain = [
         "--cap-drop",
         "ALL",
@@ -53,18 +52,18 @@ def capability_is_needed():
         "--entrypoint",
         "/usr/lib/packeteur/pcktr",
     ]
-    said, code = refused(*plain, PCKTR, "--mode", "collect", "--max-duration", "100ms")
-    check(code == 0 and "waiting for captures" in said, f"exit code {code}: {said}")
+    output, code = run_image(*plain, PCKTR, "--mode", "collect", "--max-duration", "100ms")
+    check(code == 0 and "waiting for captures" in output, f"exit code {code}: {output}")
 
 
-def labels():
+def has_labels():
     labels = inspect()["Config"]["Labels"]
     for name in ("title", "description", "licenses", "version", "revision"):
         check(labels.get(f"org.opencontainers.image.{name}"), f"no label {name}")
 
 
-def health():
-    """The check knows every form of METRICS_ADDRPORT."""
+def checks_health():
+    """The health check supports every form of METRICS_ADDRPORT."""
     script = "/usr/lib/packeteur/healthy"
     check(script in inspect()["Config"]["Healthcheck"]["Test"], "no health check")
     program = "/usr/lib/packeteur/pcktr --mode collect >/dev/null 2>&1 &"
@@ -72,22 +71,30 @@ def health():
         wait = f"for _ in {{1..50}}; do {script} 2>/dev/null && exit 0; sleep 0.1; done; exit 1"
         shell(f"{program} {wait}", "-e", f"METRICS_ADDRPORT={address}")
     shell(script, "-e", "METRICS_ADDRPORT=off")
-    _, code = refused("--entrypoint", script, PCKTR)
-    equal(code, 1, "exit code of the check where nothing listens")
+    _, code = run_image("--entrypoint", script, PCKTR)
+    equal(code, 1, "exit code of the check if nothing listens")
 
 
-def bad_settings():
-    said, code = refused("-e", "RELAY_ENDPOINT=collector", PCKTR)
+def rejects_invalid_settings():
+    output, code = run_image("-e", "RELAY_ENDPOINT=collector", PCKTR)
     equal(code, 64, "exit code")
-    check("RELAY_ENDPOINT" in said and "tcp://" in said, said)
+    check("RELAY_ENDPOINT" in output and "tcp://" in output, output)
 
 
-def contents():
-    """Nothing of the machine that it was built on is in it."""
+def contains_no_sources():
+    """It has no sources and no files of the build, and is small."""
     files = shell("ls -a /src /root/.cargo /root/.git* /.git 2>/dev/null; true").strip()
     equal(files, "", "files of the build")
     size = inspect()["Size"] / (1 << 20)
-    check(size < LARGEST, f"{size:.0f} MiB")
+    check(size < MAX_SIZE, f"{size:.0f} MiB")
 
 
-TESTS = [user, capability, capability_is_needed, labels, health, bad_settings, contents]
+TESTS = [
+    runs_as_user,
+    has_one_capability,
+    needs_capability_for_devices_only,
+    has_labels,
+    checks_health,
+    rejects_invalid_settings,
+    contains_no_sources,
+]
