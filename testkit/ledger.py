@@ -14,12 +14,12 @@ class Account:
 
         self.seen, self.captured, self.sent = packets("seen"), packets("captured"), packets("sent")
         self.received, self.written, self.late = packets("received"), packets("written"), packets("late")
-        self.lost, self.recovered = packets("lost"), packets("returned")
-        self.sent_before_connect = packets("unheard")
-        self.duplicates, self.discarded = packets("duplicate"), packets("skipped")
+        self.lost, self.recovered = packets("lost"), packets("recovered")
+        self.sent_before_connect = packets("sent_before_connect")
+        self.duplicates, self.discarded = packets("duplicate"), packets("discarded")
         self.dropped = {place: packets("dropped", place=place) for place in PLACES}
         self.missing = metrics.sum("packeteur_source_missing_packets", **labels)
-        self.buffered = metrics.sum("packeteur_source_held_packets", **labels)
+        self.buffered = metrics.sum("packeteur_source_buffered_packets", **labels)
         self.runs = metrics.sum("packeteur_source_runs_total", **labels)
 
     def check_sums(self, ended=True):

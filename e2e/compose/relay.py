@@ -57,7 +57,7 @@ class Relay:
         for service in SERVICES:
             until(lambda: self.stack.healthy(service), f"{service} is not healthy", TIMEOUT)
         until(
-            lambda: self.stack.metrics("collector").sum("packeteur_collect_connections") == len(CAPTURES),
+            lambda: self.stack.metrics("collector").sum("packeteur_collector_connections") == len(CAPTURES),
             "not all captures are connected",
             TIMEOUT,
         )
@@ -106,7 +106,7 @@ class Relay:
             for source in ("host-a", "host-b"):
                 equal(collector.sum(total, source=source), hosts, f"{total} of {source}")
             equal(collector.sum(total), seen["collector"], total)
-        for name in ("lost", "unheard", "duplicate", "late", "dropped", "skipped"):
+        for name in ("lost", "sent_before_connect", "duplicate", "late", "dropped", "discarded"):
             equal(collector.sum(f"packeteur_source_{name}_packets_total"), 0, f"packets {name}")
         flows = self.stack.metrics("capture-tzsp")
         labels = {"from": "192.0.2.1", "to": "192.0.2.2", "protocol": "udp", "listen_port": "37008"}
@@ -186,7 +186,7 @@ class Relay:
         def counters():
             capture, collector = self.stack.metrics(service), self.stack.metrics("collector")
             sent = capture.sum("packeteur_relay_sent_packets_total")
-            names = [f"packeteur_source_{name}_packets_total" for name in ("received", "unheard", "lost")]
+            names = [f"packeteur_source_{name}_packets_total" for name in ("received", "sent_before_connect", "lost")]
             known = [collector.sum(name, source=source) for name in names]
             return sent, known, capture.sum("packeteur_capture_total")
 
@@ -194,7 +194,8 @@ class Relay:
             sent, known, seen = counters()
             return sent == sum(known) == seen
 
-        until(agreed, lambda: f"{service} sent, collector received, unheard, lost, capture saw: {counters()}", TIMEOUT)
+        what = "sent by the capture; received, sent before connect, lost at the collector; seen by the capture"
+        until(agreed, lambda: f"{service}: {what}: {counters()}", TIMEOUT)
 
     def restarts_a_capture(self):
         """A capture that was killed is restarted by Docker, and its packets arrive."""

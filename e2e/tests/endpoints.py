@@ -71,7 +71,7 @@ def test_several_endpoints(testbed):
     collect = testbed.collect(collect_endpoint=", ".join(ends), exit_on_end="true")
     # All three must be connected before the first ends: the collector exits when all known sources have ended.
     captures = [testbed.capture(f"to-{n}", filter="icmp", relay_endpoint=end).ready() for n, end in enumerate(ends)]
-    until(lambda: collect.metrics().one("packeteur_collect_connections") == 3, "three connections")
+    until(lambda: collect.metrics().one("packeteur_collector_connections") == 3, "three connections")
     collect.wait_for_metric("packeteur_source_up", 3)
     testbed.home.run("ping", "-q", "-c", "2", "-i", "0.02", "127.0.0.1")
     for capture in captures:
@@ -86,7 +86,7 @@ def test_capture_starts_first(testbed):
     endpoint = testbed.endpoint()
     packets = frames.packets(100)
     capture = testbed.capture(relay_endpoint=endpoint, read_file=testbed.write("in.pcap", pcap.encode(packets)))
-    capture.wait_for_log("all packets are read; waiting for the collector")
+    capture.wait_for_log("end of file; waiting for the collector to receive the remaining packets")
     check(capture.is_running(), "the capture did not wait")
     collect = testbed.collect(collect_endpoint=endpoint, exit_on_end="true")
     capture.wait()
@@ -106,7 +106,7 @@ def test_port_in_use(testbed):
             (
                 "metrics",
                 {"collect_endpoint": testbed.endpoint(), "metrics_addrport": f"127.0.0.1:{port}"},
-                f"METRICS_ADDRPORT: can't listen on `127.0.0.1:{port}`: Address already in use",
+                f"METRICS_ADDRPORT: cannot listen on `127.0.0.1:{port}`: Address already in use",
             ),
         ):
             collect = testbed.pcktr(name, mode="collect", **settings)
@@ -126,13 +126,13 @@ def test_invalid_endpoints(testbed):
     """An invalid endpoint is rejected before anything is opened: exit code 64."""
     for number, (setting, value, why) in enumerate(
         (
-            ("relay_endpoint", "localhost:7386", "is no endpoint"),
+            ("relay_endpoint", "localhost:7386", "is not a valid endpoint"),
             ("relay_endpoint", "tcp://localhost", "has no port"),
             ("relay_endpoint", "tcp://localhost:99999", "99999"),
             ("relay_endpoint", "udp://localhost:7386", "has an unknown transport `udp`"),
             ("relay_endpoint", "tcp://*:7386", "names no host to send to"),
             ("relay_endpoint", "tcp://::1:7386", "lacks brackets"),
-            ("collect_endpoint", "tcp://127.0.0.1:7386,nonsense", "is no endpoint"),
+            ("collect_endpoint", "tcp://127.0.0.1:7386,nonsense", "is not a valid endpoint"),
             ("collect_endpoint", "ipc://" + "x" * 200, "is too long"),
         )
     ):

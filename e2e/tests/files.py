@@ -183,7 +183,7 @@ def test_mixed_link_types_in_classic_pcap(testbed):
     _, collect = testbed.relay_file(testbed.write("mixed.pcapng", data), "mixed")
     expected = [packet for packet in packets if packet.link_type == ETHERNET]
     equal(without_interfaces(testbed.packets(collect)), expected, "packets")
-    discarded = collect.last_metrics().sum("packeteur_source_skipped_packets_total", reason="link_type")
+    discarded = collect.last_metrics().sum("packeteur_source_discarded_packets_total", reason="link_type")
     equal(discarded, len(packets) - len(expected), "packets discarded")
     others = {packet.link_type for packet in packets} - {ETHERNET}
     equal(len(collect.log_lines("WARN.*OUTPUT_FORMAT=pcapng")), len(others), "warnings")
@@ -225,7 +225,7 @@ def test_truncated_file(testbed):
     ):
         capture, collect = testbed.relay_file(testbed.write(name, content), name, collector={"output_format": "pcapng"})
         equal(without_interfaces(testbed.packets(collect)), expected, f"packets of {name}")
-        message = f"cut off in the middle of packet {len(expected) + 1}; the {len(expected)} before it are whole"
+        message = f"is truncated in packet {len(expected) + 1}; {len(expected)} packets were read"
         check(capture.log_lines(message), f"the log does not say `{message}`: {capture.log()}")
 
 
@@ -239,7 +239,7 @@ def test_corrupt_file(testbed):
     capture.wait(code=1)
     collect.wait()
     equal(testbed.packets(collect), packets, "packets")
-    check(capture.log_lines("ERROR.*damaged behind packet 100"), "the log does not say where the file is corrupt")
+    check(capture.log_lines("ERROR.*is corrupt after packet 100: "), "the log does not say where the file is corrupt")
 
 
 def test_not_a_capture_file(testbed):
@@ -254,7 +254,7 @@ def test_not_a_capture_file(testbed):
         path = testbed.write(name, content)
         capture = testbed.capture(name, read_file=path, relay_endpoint=testbed.endpoint())
         capture.wait(code=64)
-        check(f"READ_FILE: `{path}` is no capture: {why}" in capture.log(), f"{name}: {capture.log()}")
+        check(f"READ_FILE: `{path}` is not a pcap or pcapng file: {why}" in capture.log(), f"{name}: {capture.log()}")
     missing = testbed.capture("missing", read_file="/nowhere/x.pcap", relay_endpoint=testbed.endpoint())
     missing.wait(code=64)
     check("READ_FILE: cannot open `/nowhere/x.pcap`: No such file" in missing.log(), missing.log())

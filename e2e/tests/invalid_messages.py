@@ -7,7 +7,7 @@ from testkit.outcome import check, equal, until
 
 # Invalid messages, by the reason under which they must be counted.
 INVALID = {
-    "foreign": [b"hello", b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"PKTX" + bytes(200), bytes(300_000)],
+    "magic": [b"hello", b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"PKTX" + bytes(200), bytes(300_000)],
     "truncated": [b"", b"P", b"PKTR", b"PKTR\x01", batch.encode()[:103], batch.encode(header_length=5000)],
     "version": [batch.encode(version=2), batch.encode(version=255), batch.encode(version=0)],
     "length": [
@@ -49,7 +49,7 @@ def collector_with_a_capture(testbed):
 
 def counted(collect):
     metrics = collect.metrics()
-    return {reason: metrics.sum("packeteur_foreign_messages_total", reason=reason) for reason in INVALID}
+    return {reason: metrics.sum("packeteur_invalid_messages_total", reason=reason) for reason in INVALID}
 
 
 def check_undisturbed(testbed, collect, ping):
@@ -80,12 +80,12 @@ def test_invalid_messages_are_counted(testbed):
     until(lambda: counted(collect) == expected, lambda: f"counted: {counted(collect)}, sent: {expected}")
     # Each part of a multipart message counts as one message.
     push.send(b"one", b"two", b"three")
-    until(lambda: counted(collect)["foreign"] == expected["foreign"] + 3, "parts are not counted")
+    until(lambda: counted(collect)["magic"] == expected["magic"] + 3, "parts are not counted")
     # A valid batch on the same connection is received.
     push.send(batch.encode(flags=1, source="raw"))
     collect.wait_for_metric("packeteur_source_received_batches_total", 1, source="raw")
     push.close()
-    lines = collect.log_lines("ignored a message")
+    lines = collect.log_lines("invalid message ignored; repeats suppressed for 10 s")
     check(1 <= len(lines) <= 3, f"{len(lines)} lines in the log")
     check("127.0.0.1" in lines[0], f"the log does not name the sender: {lines[0]}")
     check_undisturbed(testbed, collect, ping)
@@ -154,13 +154,13 @@ def test_raw_batches(testbed):
         "captured": 47,
         "seen": 52,
         "late": 0,
-        "unheard": 0,
+        "sent_before_connect": 0,
     }
     for what, count in expected.items():
         equal(metrics.sum(f"packeteur_source_{what}_packets_total"), count, f"packets {what}")
     # A batch that was counted as lost arrives after all.
     push.send(batch.encode(packets[10:18], sequence=1, sent_before=10))
-    collect.wait_for_metric("packeteur_source_returned_packets_total", 8)
+    collect.wait_for_metric("packeteur_source_recovered_packets_total", 8)
     push.send(batch.encode(sequence=4, sent_before=40, flags=1, captured=47, dropped_relay=7, dropped_kernel=5))
     until(lambda: collect.metrics().one("packeteur_source_up") == 0, "the source has ended")
     collect.stop()
@@ -175,7 +175,7 @@ def test_first_message_of_a_running_source(testbed):
     collect = testbed.collect(collect_endpoint=endpoint)
     push = zmtp.Push(testbed.home.connect("127.0.0.1", int(endpoint.rpartition(":")[2])))
     push.send(batch.encode(frames.packets(5), sequence=100, sent_before=12_345, flags=1))
-    collect.wait_for_metric("packeteur_source_unheard_packets_total", 12_345)
+    collect.wait_for_metric("packeteur_source_sent_before_connect_packets_total", 12_345)
     metrics = collect.metrics()
     equal(metrics.sum("packeteur_source_sent_packets_total"), 12_350, "packets sent")
     equal(metrics.sum("packeteur_source_lost_packets_total"), 0, "packets lost")

@@ -66,7 +66,7 @@ def test_max_packets_of_a_collector(testbed):
         account = Account(metrics)
         account.check_sums(ended=False)
         equal(account.written, 1234, "packets written")
-        discarded = metrics.sum("packeteur_source_skipped_packets_total", reason="limit")
+        discarded = metrics.sum("packeteur_source_discarded_packets_total", reason="max_packets")
         equal(discarded, account.received - 1234, "packets beyond the limit")
         capture.wait(code=None, seconds=15)
 
@@ -97,7 +97,7 @@ def test_exit_on_end(testbed):
 
     goes = testbed.collect("goes", collect_endpoint=endpoint, exit_on_end="true")
     live = testbed.capture("live", filter="udp port 1", relay_endpoint=endpoint).ready()
-    goes.wait_for_log("a source came origin=live")
+    goes.wait_for_log("new source origin=live")
     testbed.capture("second", relay_endpoint=endpoint, read_file=path).wait()
     goes.wait_for_metric("packeteur_source_written_packets_total", 100, source="second")
     check(goes.is_running(), "it exited before its last source ended")

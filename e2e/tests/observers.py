@@ -105,7 +105,7 @@ def test_tzsp_to_a_socket(testbed):
         for reason in ("version", "tags", "header", "type", "encapsulation", "empty")
     }
     equal({r for r, count in errors.items() if count}, {"version", "tags"}, f"errors counted: {errors}")
-    equal(metrics.sum("packeteur_tzsp_idle_total", listen_port=str(ports[1])), 1, "keepalives")
+    equal(metrics.sum("packeteur_tzsp_keepalives_total", listen_port=str(ports[1])), 1, "keepalives")
     observe.stop()
 
 

@@ -69,7 +69,7 @@ def test_description(testbed):
     endpoint = testbed.endpoint()
     collect = testbed.collect(collect_endpoint=endpoint, output_format="pcapng", exit_on_end="true")
     capture = testbed.capture(device="any", relay_endpoint=endpoint).ready().connected()
-    collect.wait_for_log("a source came")
+    collect.wait_for_log("new source")
     capture.stop()
     collect.wait()
     described = [(i.name, i.description) for i in testbed.capture_file(collect).interfaces]

@@ -76,11 +76,11 @@ def test_reader_goes_away(testbed):
     equal(len(collect.stdout.read(1000)), 1000, "bytes read")
     collect.stdout.close()
     collect.wait()
-    check(collect.log_lines("the reader of the output has gone"), "the log does not say why it exited")
+    check(collect.log_lines("the output's reader has gone: exiting"), "the log does not say why it exited")
     equal(collect.losses_in_log(), [], "errors in the log")
     account = Account(collect.last_metrics())
     account.check_sums(ended=False)
-    closed = collect.last_metrics().sum("packeteur_source_skipped_packets_total", reason="closed")
+    closed = collect.last_metrics().sum("packeteur_source_discarded_packets_total", reason="output_closed")
     equal(account.discarded, closed, "packets discarded, packets discarded because the reader went away")
     check(account.discarded > 0, "no packet is counted as discarded")
     # The capture of a file waits for the next collector until it is stopped.
