@@ -101,7 +101,7 @@ class Testbed:
         return (pcapng if data.startswith(pcapng.MAGIC) else pcap).parse(data)
 
     def wait_for_packets(self, program, least, seconds=20):
-        """Waits until a collector has written at least so many packets, and returns them."""
+        """Waits until a collector has written `least` packets or more, and returns them."""
         packets = []
 
         def written():

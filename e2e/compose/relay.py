@@ -1,4 +1,4 @@
-"""Tests that the services relay all packets to the collector, whatever happens to one of the services."""
+"""Tests that the services relay all packets to the collector, even if one of them fails."""
 
 import os
 import signal
