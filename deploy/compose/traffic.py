@@ -1,4 +1,4 @@
-"""A host with traffic of its own: it serves TCP and UDP, and asks its peer for things.
+"""Generates traffic between two hosts: serves TCP and UDP, and sends requests to its peer.
 
     python3 traffic.py PEER
 """
@@ -14,7 +14,7 @@ LARGEST_ANSWER = 200_000
 
 
 def serve_tcp():
-    """Answers each line, a number, with so many bytes."""
+    """Reads a number and responds with that many bytes."""
     with socket.create_server(("", PORT)) as server:
         while True:
             client, _ = server.accept()
@@ -24,7 +24,7 @@ def serve_tcp():
 
 
 def serve_udp():
-    """Sends everything back."""
+    """Echoes every datagram."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("", PORT))
     while True:
@@ -33,7 +33,7 @@ def serve_udp():
 
 
 def ask(peer):
-    """One connection and a few datagrams."""
+    """Opens one connection and sends a few datagrams."""
     with socket.create_connection((peer, PORT), timeout=2) as connection:
         connection.sendall(b"%d\n" % random.randint(1, LARGEST_ANSWER))
         while connection.recv(65536):
