@@ -1,13 +1,12 @@
-#!/usr/bin/env python3
-"""The end-to-end tests: real processes, real devices, real tcpdump. See e2e/README.md."""
+"""The end-to-end tests with real processes, devices and tools. Run as `python3 -m e2e.run`; see e2e/README.md."""
 
 import argparse
 import concurrent.futures
+import contextlib
 import importlib
 import inspect
 import os
 import pkgutil
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,127 +14,122 @@ import tempfile
 import time
 import traceback
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
-sys.dont_write_bytecode = True
+from e2e import tests
+from testkit import build, isolation
+from testkit.outcome import Failed, Skipped
+from testkit.report import Report
+from testkit.testbed import Testbed
 
-import tests  # noqa: E402
-from harness import isolation, pcktr  # noqa: E402
-from harness.outcome import Failed, Skipped  # noqa: E402
-from harness.scene import Scene  # noqa: E402
-
-# A test that takes longer than this hangs.
-LONGEST = 60
-# The exit code of a test that was skipped, as Automake has it.
+# A test that takes longer than this many seconds is considered to hang.
+TIMEOUT = 60
+# The exit code of a skipped test, as in Automake.
 SKIP = 77
 
 
-def find():
-    """Every test there is, by its name: `file.test`."""
+def find_tests():
+    """All tests by name, `file.test`."""
     found = {}
     for module in sorted(info.name for info in pkgutil.iter_modules(tests.__path__)):
-        loaded = importlib.import_module(f"tests.{module}")
+        loaded = importlib.import_module(f"{tests.__name__}.{module}")
         for name, function in inspect.getmembers(loaded, inspect.isfunction):
             if name.startswith("test_") and function.__module__ == loaded.__name__:
                 found[f"{module}.{name.removeprefix('test_')}"] = function
     return found
 
 
-def run_here(test):
-    """Runs one test in this process, and returns its exit code."""
-    directory = tempfile.mkdtemp(prefix="pcktr-e2e-")
-    # What runs as another user has to get in.
-    os.chmod(directory, 0o755)
-    scene = None
-    try:
-        isolation.isolate()
-        scene = Scene(directory)
+def run_in_this_process(test):
+    """Runs one test in this process and returns its exit code."""
+    with tempfile.TemporaryDirectory(prefix="pcktr-e2e-") as directory:
+        # Programs that run as another user need access too.
+        os.chmod(directory, 0o755)
+        testbed = None
         try:
-            test(scene)
-        finally:
-            scene.clear()
-        return 0
-    except Skipped as reason:
-        print(reason)
-        return SKIP
-    except Exception as error:  # Whatever went wrong: the test has failed.
-        if isinstance(error, Failed):
-            calls = traceback.extract_tb(error.__traceback__)
-            frame = next((call for call in reversed(calls) if "/tests/" in call.filename), calls[-1])
-            print(f"{os.path.basename(frame.filename)}:{frame.lineno}: {error}")
-        else:
-            traceback.print_exc(file=sys.stdout)
-        if scene is not None:
-            print(scene.logs())
-        return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+            isolation.isolate()
+            with Testbed(directory) as testbed:
+                test(testbed)
+        except Skipped as reason:
+            print(reason)
+            return SKIP
+        except Exception as error:
+            print(f"{place_of(error)}: {error}" if isinstance(error, Failed) else traceback.format_exc())
+            if testbed is not None:
+                print(testbed.logs())
+            return 1
+    return 0
 
 
-def run_apart(name):
-    """Runs one test in a process of its own: exit code, what it said, seconds."""
+def place_of(error):
+    """The file and line of the test at which it failed."""
+    calls = traceback.extract_tb(error.__traceback__)
+    frame = next((call for call in reversed(calls) if "/tests/" in call.filename), calls[-1])
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
+
+
+def run_in_child(name):
+    """Runs one test in a child process. Returns exit code, output, and seconds."""
     began = time.monotonic()
-    argv = [sys.executable, os.path.abspath(__file__), "--in-this-process", name]
+    argv = [sys.executable, "-m", "e2e.run", "--in-this-process", name]
     process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        argv,
+        cwd=build.ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=LONGEST)
+        output, _ = process.communicate(timeout=TIMEOUT)
         code = process.returncode
     except subprocess.TimeoutExpired:
-        code, said = 1, f"it has not ended within {LONGEST} s".encode()
+        code, output = 1, f"did not finish within {TIMEOUT} s".encode()
     finally:
-        # Whatever it has left behind is of its session.
-        try:
+        # Everything that it has left running is in its session.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
-    return code, said.decode(errors="replace").strip(), time.monotonic() - began
+    return code, output.decode(errors="replace").strip(), time.monotonic() - began
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-k", metavar="PATTERN", default="", help="only the tests whose names contain PATTERN")
-    parser.add_argument("-j", metavar="N", type=int, default=2, help="so many at a time (2)")
-    parser.add_argument("--list", action="store_true", help="only print their names")
+    parser = argparse.ArgumentParser(prog="python3 -m e2e.run", description=__doc__)
+    parser.add_argument("-k", metavar="PATTERN", default="", help="run the tests whose names contain PATTERN")
+    parser.add_argument("-j", metavar="N", type=int, default=2, help="run N tests at a time (default: 2)")
+    parser.add_argument("--list", action="store_true", help="print the names of the tests and exit")
     parser.add_argument("--in-this-process", metavar="NAME", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    found = find()
+    found = find_tests()
     if args.in_this_process:
-        return run_here(found[args.in_this_process])
+        return run_in_this_process(found[args.in_this_process])
     names = [name for name in found if args.k in name]
     if args.list:
         print("\n".join(names))
         return 0
     if not names:
-        print(f"no test has `{args.k}` in its name", file=sys.stderr)
+        print(f"no test matches `{args.k}`", file=sys.stderr)
         return 2
-    if not os.access(pcktr.PCKTR, os.X_OK):
-        print(f"there is no {pcktr.PCKTR}: cargo build --release, or set PCKTR", file=sys.stderr)
+    if not build.is_built():
+        print(build.MISSING, file=sys.stderr)
         return 2
-    counts = {0: 0, 1: 0, SKIP: 0}
+    report = Report()
 
-    def report(name, outcome):
-        code, said, seconds = outcome
-        code = code if code in counts else 1
-        counts[code] += 1
-        word = {0: "ok  ", 1: "FAIL", SKIP: "SKIP"}[code]
-        reason = f": {said}" if code == SKIP else ""
-        print(f"{word} {name} ({seconds:.1f} s){reason}", flush=True)
-        if code == 1:
-            print("     " + said.replace("\n", "\n     "), flush=True)
+    def add(name, outcome):
+        code, output, seconds = outcome
+        if code == 0:
+            report.passed(name, seconds)
+        elif code == SKIP:
+            report.skipped(name, output)
+        else:
+            report.failed(name, output, seconds)
 
-    # Those that measure time, or need both cores, run when nothing else does.
+    # Tests that measure time run alone.
     alone = [name for name in names if getattr(found[name], "alone", False)]
     with concurrent.futures.ThreadPoolExecutor(max(args.j, 1)) as pool:
-        running = {pool.submit(run_apart, name): name for name in names if name not in alone}
+        running = {pool.submit(run_in_child, name): name for name in names if name not in alone}
         for done in concurrent.futures.as_completed(running):
-            report(running[done], done.result())
+            add(running[done], done.result())
     for name in alone:
-        report(name, run_apart(name))
-    print(f"{counts[0]} passed, {counts[1]} failed, {counts[SKIP]} skipped")
-    return 1 if counts[1] else 0
+        add(name, run_in_child(name))
+    return report.close()
 
 
 if __name__ == "__main__":

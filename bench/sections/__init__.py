@@ -1,1 +1,4 @@
-"""What is measured. Each module has `run(bench)`, which yields Markdown as it goes; its docstring says what it is."""
+"""The sections. Each module has `run(bench)`, which yields Markdown. Its docstring introduces the section.
+
+A module with `NEEDS_HOSTS = True` runs as root, in a network namespace of its own.
+"""

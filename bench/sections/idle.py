@@ -1,16 +1,16 @@
-"""What a relay costs that has little to do."""
+"""CPU usage with little or no traffic."""
 
 import time
 
-from harness import stage
-from harness.process import Programs
-from harness.table import Table, figure
+from bench import live_hosts
+from bench.live_hosts import LiveHosts
+from bench.table import Table, figure
 
 NEEDS_HOSTS = True
 
 
 def run(bench):
-    """A capture on a device and its collector: share of a core, when nothing comes and at 10 000 packets a second."""
+    """Live capture and collector: share of a core, without traffic and at 10 000 packets/s."""
     seconds = bench.sized(20, 2)
     made = Table("packets/s", "capture", "collector")
     for rate in (0, 10_000):
@@ -20,16 +20,17 @@ def run(bench):
 
 
 def measure(bench, rate, seconds):
-    with Programs() as programs:
-        scene = stage.Stage(bench, programs)
-        ends = [scene.collect(), scene.capture()][::-1]
-        # What a start leaves to be done.
+    """Shares of a core: capture, collector."""
+    with LiveHosts(bench.work) as hosts:
+        collector = hosts.start_collector()
+        ends = [hosts.start_capture(), collector]
+        # Startup is not measured.
         time.sleep(1)
-        sends = scene.send(rate, seconds + 2) if rate else None
+        sender = hosts.send(rate, seconds + 2) if rate else None
         time.sleep(1 if rate else 0)
         began, before = time.monotonic(), [program.cpu_so_far() for program in ends]
         time.sleep(seconds)
-        after, took = [program.cpu_so_far() for program in ends], time.monotonic() - began
-        if sends:
-            stage.at_rate(stage.sent(sends)[1], rate)
-        return [(there - here) / took for here, there in zip(before, after)]
+        after, elapsed = [program.cpu_so_far() for program in ends], time.monotonic() - began
+        if sender:
+            live_hosts.check_rate(live_hosts.sent(sender)[1], rate)
+        return [(late - early) / elapsed for early, late in zip(before, after)]

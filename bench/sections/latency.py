@@ -1,4 +1,4 @@
-"""How soon a packet is seen."""
+"""The time from capture until a packet can be read from the collector's output."""
 
 import os
 import random
@@ -8,13 +8,14 @@ import struct
 import subprocess
 import time
 
-from harness import packets, stage
-from harness.process import Failed, Programs
-from harness.table import Table, quantile
+from bench import input_files, live_hosts
+from bench.live_hosts import LiveHosts
+from bench.table import Table, quantile
+from testkit.outcome import Failed
 
 NEEDS_HOSTS = True
 
-# What a probe says, before the time at which it was sent.
+# The beginning of a probe's payload. The time of sending follows.
 MARK = b"pcktr bench probe"
 STAMP = struct.Struct("<Q")
 
@@ -23,8 +24,8 @@ PAUSE = 0.02
 
 
 def run(bench):
-    """Probes that carry the time of their sending, read on the collector's standard output, all at the defaults: how
-    long from the one to the other."""
+    """Packets that carry the time of their sending: how long until they can be read from the collector's standard
+    output, at the defaults."""
     count = bench.sized(1000, 50)
     load = bench.sized(200_000, 50_000)
     made = Table("traffic", "sources", "probes", "p50", "p99", "most")
@@ -41,58 +42,57 @@ def run(bench):
 
 
 def measure(bench, count, rate, idle):
-    """The delays of so many probes."""
-    with Programs() as programs:
-        scene = stage.Stage(bench, programs)
-        collect = scene.collect(stdout=subprocess.PIPE)
-        scene.capture(source_name="busy")
+    """The delays of `count` probes."""
+    with LiveHosts(bench.work) as hosts:
+        collector = hosts.start_collector(stdout=subprocess.PIPE)
+        hosts.start_capture(name="busy")
         if idle:
-            scene.capture(stage.IDLE, source_name="idle")
-        sends = scene.send(rate, count * PAUSE + 4) if rate else None
+            hosts.start_capture(live_hosts.IDLE, name="idle")
+        sender = hosts.send(rate, count * PAUSE + 4) if rate else None
         time.sleep(1)
-        with scene.far.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-            raw.bind(("out0", 0))
-            reader = Reader(collect.process.stdout.fileno())
+        with hosts.sender.open_socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind((live_hosts.BUSY_PEER, 0))
+            reader = Reader(collector.stdout.fileno())
             probe(raw, reader, count)
-        while sends and sends.is_running():
+        while sender and sender.is_running():
             reader.read(0.1)
-        if sends:
-            stage.at_rate(stage.sent(sends)[1], rate)
+        if sender:
+            live_hosts.check_rate(live_hosts.sent(sender)[1], rate)
         return reader.delays
 
 
 def probe(raw, reader, count):
-    """Sends probes, and reads what comes meanwhile."""
+    """Sends probes, and reads the output meanwhile."""
     rng = random.Random(0)
     sent, due = 0, time.monotonic()
     while sent < count:
         reader.read(max(due - time.monotonic(), 0))
         if time.monotonic() < due:
             continue
-        raw.send(packets.udp(1, 9, 100, MARK + STAMP.pack(time.time_ns())))
+        raw.send(input_files.udp(1, 9, 100, MARK + STAMP.pack(time.time_ns())))
         sent += 1
         due += rng.uniform(0, 2 * PAUSE)
     deadline = time.monotonic() + 3
     while len(reader.delays) < count and time.monotonic() < deadline:
         reader.read(0.1)
     if len(reader.delays) != count:
-        raise Failed(f"{len(reader.delays)} probes came out, not {count}")
+        raise Failed(f"{len(reader.delays)} probes arrived, not {count}")
 
 
 class Reader:
-    """Finds probes in a stream, as soon as they can be read there."""
+    """Finds probes in a stream as soon as they can be read."""
 
     def __init__(self, fd):
         self.fd, self.rest, self.delays = fd, b"", []
 
-    def read(self, patience):
-        """Reads once, if something comes in time."""
-        if not select.select([self.fd], [], [], patience)[0]:
+    def read(self, timeout):
+        """Reads once, if there is something to read within `timeout` seconds."""
+        if not select.select([self.fd], [], [], timeout)[0]:
             return
         data = os.read(self.fd, 1 << 20)
         now = time.time_ns()
         if not data:
-            raise Failed("the collector has ended")
+            raise Failed("the collector has exited")
         data = self.rest + data
         at = data.find(MARK)
         while 0 <= at <= len(data) - len(MARK) - STAMP.size:
@@ -100,5 +100,5 @@ class Reader:
             self.delays.append((now - sent) / 1e9)
             data = data[at + len(MARK) + STAMP.size :]
             at = data.find(MARK)
-        # A probe may be cut in two.
+        # A probe may continue in the next read.
         self.rest = data[-(len(MARK) + STAMP.size - 1) :]

@@ -1,18 +1,19 @@
-"""Live capture at half a million packets a second, beside tcpdump."""
+"""Live capture at half a million packets per second, compared with tcpdump."""
 
 import re
 import time
 
-from harness import stage
-from harness.process import Failed, Programs
-from harness.table import Table, figure, in_turn, ratio
+from bench import live_hosts
+from bench.live_hosts import LiveHosts
+from bench.table import Table, figure, in_turn, ratio
+from testkit.outcome import Failed
 
 NEEDS_HOSTS = True
 
 
 def run(bench):
-    """Small packets, half a million a second, on a veth pair: capture and collector to /dev/null on one machine, and
-    `tcpdump -w /dev/null` with a buffer of the same size on the same device."""
+    """Half a million small packets per second on a veth pair: capture and collector to /dev/null on one machine, and
+    `tcpdump -w /dev/null` on the same device with a buffer of the same size."""
     rate, seconds = bench.sized(500_000, 100_000), bench.sized(8, 1)
     contestants = [("pcktr", lambda: ours(bench, rate, seconds))]
     if bench.has("tcpdump", "tcpdump"):
@@ -35,37 +36,36 @@ def run(bench):
 
 
 def ours(bench, rate, seconds):
-    """Packets a second, packets, CPU seconds of the capture, of both ends, packets lost."""
-    with Programs() as programs:
-        scene = stage.Stage(bench, programs)
-        collect = scene.collect()
-        capture = scene.capture()
-        # The start is not the capture's work.
-        before = [program.cpu_so_far() for program in (capture, collect)]
-        count, came_to = stage.sent(scene.send(rate, seconds))
-        stage.at_rate(came_to, rate)
-        # What is on its way arrives.
+    """Packets per second, packets, CPU seconds of the capture, of both ends, packets lost."""
+    with LiveHosts(bench.work) as hosts:
+        collector = hosts.start_collector()
+        capture = hosts.start_capture()
+        # Startup is not measured.
+        before = [program.cpu_so_far() for program in (capture, collector)]
+        count, reached = live_hosts.sent(hosts.send(rate, seconds))
+        live_hosts.check_rate(reached, rate)
+        # Packets in transit arrive.
         time.sleep(1)
-        spent = [program.cpu_so_far() - was for program, was in zip((capture, collect), before)]
+        spent = [program.cpu_so_far() - was for program, was in zip((capture, collector), before)]
         capture.stop()
-        collect.stop()
-        written = collect.last_metrics().sum("packeteur_source_written_packets_total")
-        return came_to, count, spent[0], sum(spent), count - written
+        collector.stop()
+        written = collector.last_metrics().sum("packeteur_source_written_packets_total")
+        return reached, count, spent[0], sum(spent), count - written
 
 
 def theirs(bench, rate, seconds):
-    with Programs() as programs:
-        scene = stage.Stage(bench, programs)
-        argv = ["tcpdump", "-i", stage.BUSY, "--nano", "-n", "-B", stage.BUFFER_KIB, "-Z", "root", "-w", "/dev/null"]
-        dump = programs.start(*scene.near.prefix, *argv)
+    """The same of tcpdump."""
+    with LiveHosts(bench.work) as hosts:
+        argv = ["-i", live_hosts.BUSY, "--nano", "-n", "-B", live_hosts.BUFFER_KIB, "-Z", "root", "-w", "/dev/null"]
+        dump = hosts.start("tcpdump", "tcpdump", *argv, host=hosts.capturer)
         dump.wait_for_log("listening on")
         before = dump.cpu_so_far()
-        count, came_to = stage.sent(scene.send(rate, seconds))
-        stage.at_rate(came_to, rate)
+        count, reached = live_hosts.sent(hosts.send(rate, seconds))
+        live_hosts.check_rate(reached, rate)
         time.sleep(1)
         spent = dump.cpu_so_far() - before
         dump.stop()
-        captured = re.search(r"^(\d+) packets captured", dump.log_text(), re.MULTILINE)
+        captured = re.search(r"^(\d+) packets captured", dump.log(), re.MULTILINE)
         if captured is None:
-            raise Failed(f"tcpdump does not say how much it captured: {dump.log_text()}")
-        return came_to, count, spent, spent, count - int(captured.group(1))
+            raise Failed(f"tcpdump does not print what it captured: {dump.log()}")
+        return reached, count, spent, spent, count - int(captured.group(1))

@@ -1,43 +1,42 @@
-"""How much memory many busy sources take."""
+"""Memory usage with many busy sources."""
 
 import subprocess
 
-from harness import packets, pcktr
-from harness.process import Peak, Programs
-from harness.table import Table, mib
+from bench import input_files
+from bench.measurement import TIMEOUT, Measurement, PeakMemory
+from bench.sections import merge
+from bench.table import Table, mib
 
-from . import merge
+# Seconds, longer than it takes to fill all buffers.
+STALL = 3
 
 
 def run(bench):
-    """File sources that send as fast as they can to one collector: the most resident memory of the collector, and of
-    the largest capture (its RELAY_BUFFER of 64 MiB included), at the defaults; also with a reader that stalls."""
+    """Many captures of files send to one collector as fast as possible, at the defaults, with a fast and with a stalled
+    reader: peak resident memory of the collector and of the largest capture (its RELAY_BUFFER of 64 MiB included)."""
     total = bench.sized(5_000_000, 160_000)
     made = Table("sources", "reader of the output", "collector", "largest capture")
     for sources in (16, bench.sized(256, 32)):
         each = total // sources
-        paths = [bench.place.input(packets.write_traffic, "mix", each, index, sources) for index in range(sources)]
+        paths = [bench.work.input(input_files.write_traffic, "mix", each, index, sources) for index in range(sources)]
         for reader, stall in (("/dev/null", 0), (f"stalls for {STALL} s", STALL)):
             peaks = [measure(bench, paths, stall) for _ in range(bench.rounds)]
             made.add(sources, reader, *(mib(max(peak[end] for peak in peaks)) for end in (0, 1)))
-        bench.place.forget(*paths)
+        bench.work.delete(*paths)
     yield made
 
 
-# Longer than it takes to fill all buffers.
-STALL = 3
-
-
 def measure(bench, paths, stall):
-    """The most bytes of the collector and of the largest capture."""
-    with Programs() as programs:
-        endpoint = pcktr.endpoint()
-        captures = merge.start_waiting(bench, programs, paths, endpoint)
-        largest = max(program.memory("VmHWM") or 0 for program in captures)
+    """Peak bytes of the collector and of the largest capture."""
+    with Measurement(bench.work) as measurement:
+        endpoint = measurement.endpoint()
+        captures = merge.start_captures(measurement, paths, endpoint)
+        largest = max(program.memory_peak() for program in captures)
         output = subprocess.PIPE if stall else subprocess.DEVNULL
-        collect = pcktr.collect(programs, bench.place, endpoint, exit_on_end="true", stdout=output)
-        with Peak(collect) as peak:
+        collector = measurement.collect(collect_endpoint=endpoint, exit_on_end="true", stdout=output)
+        with PeakMemory(collector) as peak:
             if stall:
-                programs.start("sh", "-c", f"sleep {stall}; exec cat >/dev/null", stdin=collect.process.stdout)
-            collect.finish()
+                command = f"sleep {stall}; exec cat >/dev/null"
+                measurement.start("reader", "sh", "-c", command, stdin=collector.stdout)
+            collector.wait(seconds=TIMEOUT)
         return peak.bytes, largest

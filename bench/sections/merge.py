@@ -1,78 +1,82 @@
-"""Many files merged by time: through the relay, beside mergecap, which has no network between."""
+"""Many files merged by time: through the relay, compared with mergecap, which reads them directly."""
 
 import time
 
-from harness import packets, pcktr
-from harness.process import Failed, Peak, Programs, until
-from harness.table import Table, figure, in_turn, mib, ratio
+from bench import input_files
+from bench.measurement import TIMEOUT, Measurement, PeakMemory
+from bench.table import Table, figure, in_turn, mib, ratio
+from testkit.outcome import Failed, until
 
-# Captures at rest: their CPU time has not grown for so long.
-REST = 0.3
+# Captures have filled their buffers if they have not read from their files for this many seconds.
+IDLE = 0.5
 
 
 def run(bench):
-    """File sources → one collector → /dev/null. The captures wait for it, their files open and begun; the time is the
-    collector's, from its start to its end."""
+    """Captures of files → one collector → /dev/null. The captures have filled their buffers and wait for the collector.
+    The time is from the collector's start to its end."""
     total = bench.sized(5_000_000, 160_000)
-    for sizes in packets.SIZES:
+    for sizes in input_files.SIZES:
         for sources in (16, bench.sized(256, 32)):
             each = total // sources
-            make = (packets.write_traffic, sizes, each)
-            paths = [bench.place.input(*make, index, sources) for index in range(sources)]
+            write = (input_files.write_traffic, sizes, each)
+            paths = [bench.work.input(*write, index, sources) for index in range(sources)]
             contestants = [("pcktr", lambda: ours(bench, paths, each))]
             if bench.has("mergecap", "mergecap"):
-                contestants.append(("mergecap", lambda: theirs(paths)))
+                contestants.append(("mergecap", lambda: theirs(bench, paths)))
             results = in_turn(bench.rounds, contestants)
             yield f"{sources} sources, {each * sources / 1e6:g} million packets, {sizes}"
             yield table(results, each * sources)
-            bench.place.forget(*paths)
+            bench.work.delete(*paths)
 
 
 def ours(bench, paths, each):
     """Seconds, CPU seconds of all ends, late packets, peak memory of the collector."""
-    with Programs() as programs:
-        endpoint = pcktr.endpoint()
-        captures = start_waiting(bench, programs, paths, endpoint)
+    with Measurement(bench.work) as measurement:
+        endpoint = measurement.endpoint()
+        captures = start_captures(measurement, paths, endpoint)
         began = time.monotonic()
-        collect = pcktr.collect(programs, bench.place, endpoint, exit_on_end="true")
-        with Peak(collect) as peak:
-            used = collect.finish()
+        collector = measurement.collect(collect_endpoint=endpoint, exit_on_end="true")
+        with PeakMemory(collector) as peak:
+            used = collector.wait(seconds=TIMEOUT)
         seconds = time.monotonic() - began
-        metrics = collect.last_metrics()
-        came = metrics.count("packeteur_source_written_packets_total")
-        if came != len(paths):
-            # It ends when every source seen so far has ended.
-            raise Failed(f"the collector had ended after {seconds:.2f} s, before {len(paths) - came} sources found it")
-        cpu = used.cpu + sum(program.finish(20).cpu for program in captures)
+        metrics = collector.last_metrics()
+        connected = len(metrics.values("packeteur_source_written_packets_total"))
+        if connected != len(paths):
+            # It exits when all sources seen so far have ended.
+            missing = len(paths) - connected
+            raise Failed(f"the collector exited after {seconds:.2f} s, before {missing} sources had connected")
+        cpu = used.cpu + sum(program.wait().cpu for program in captures)
         written = metrics.sum("packeteur_source_written_packets_total")
         if written != each * len(paths):
-            raise Failed(f"{written} packets came out, not {each * len(paths)}")
+            raise Failed(f"{written} packets were written, not {each * len(paths)}")
         return seconds, cpu, metrics.sum("packeteur_source_late_packets_total"), peak.bytes
 
 
-def start_waiting(bench, programs, paths, endpoint):
-    """Captures that have read as much of their files as they keep, and wait for their collector."""
+def start_captures(measurement, paths, endpoint):
+    """Starts a capture of each file, and waits until all of them have filled their buffers."""
     captures = [
-        pcktr.capture(programs, bench.place, endpoint, read_file=path, source_name=f"host{index}")
-        for index, path in enumerate(paths)
+        measurement.capture(f"host{index}", relay_endpoint=endpoint, read_file=path) for index, path in enumerate(paths)
     ]
-    spent = [-1.0, time.monotonic()]
+    read, since = -1, time.monotonic()
 
-    def at_rest():
-        now = sum(program.cpu_so_far() for program in captures)
-        # Looking for the collector costs next to nothing, but not nothing.
-        if now - spent[0] > 0.002 * len(captures):
-            spent[:] = now, time.monotonic()
-        return time.monotonic() - spent[1] > REST
+    def are_idle():
+        nonlocal read, since
+        now = sum(program.bytes_read() for program in captures)
+        # Trying to connect takes small reads. Those of a file are larger.
+        if now - read > 4096 * len(captures):
+            read, since = now, time.monotonic()
+        return time.monotonic() - since > IDLE
 
-    until(at_rest, "captures that wait for their collector", 60, 0.05)
+    until(are_idle, "the captures have not filled their buffers", 60, 0.05)
     return captures
 
 
-def theirs(paths):
-    with Programs() as programs:
+def theirs(bench, paths):
+    """The same of mergecap."""
+    with Measurement(bench.work) as measurement:
         began = time.monotonic()
-        used = programs.start("mergecap", "-F", "nsecpcap", "-w", "/dev/null", *paths).finish()
+        mergecap = measurement.start("mergecap", "mergecap", "-F", "nsecpcap", "-w", "/dev/null", *paths)
+        used = mergecap.wait(seconds=TIMEOUT)
         return time.monotonic() - began, used.cpu, 0, 0
 
 

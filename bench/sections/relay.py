@@ -1,14 +1,15 @@
-"""A file through the relay to nowhere, beside pipes that do not look at the packets, and tcpdump, which does."""
+"""A file through the relay to /dev/null, compared with byte pipes (socat, nc) and with tcpdump."""
 
 import os
+import subprocess
 import time
 
-from harness import packets, pcktr
-from harness.process import Failed, Programs, until
-from harness.table import Table, figure, in_turn, ratio
+from bench import input_files, ports
+from bench.measurement import TIMEOUT, Measurement
+from bench.table import Table, figure, in_turn, ratio
+from testkit.outcome import Failed, until
 
-
-# Commands that send what they read to `{port}`, or throw away what comes there. The netcat is OpenBSD's.
+# Commands that send their input to `{port}`, or receive there and discard it. nc is that of OpenBSD.
 SOCAT_OUT = ["socat", "-u", "-b", "262144", "-", "TCP:127.0.0.1:{port}"]
 SOCAT_IN = ["socat", "-u", "-b", "262144", "TCP-LISTEN:{port},reuseaddr", "OPEN:/dev/null"]
 NC_OUT = ["nc", "-N", "127.0.0.1", "{port}"]
@@ -18,26 +19,26 @@ NC_IN = ["nc", "-l", "127.0.0.1", "{port}"]
 def run(bench):
     """File → capture → TCP over loopback → collect → /dev/null, one source."""
     count = bench.sized(5_000_000, 200_000)
-    for sizes in packets.SIZES:
-        path = bench.place.input(packets.write_traffic, sizes, count)
+    for sizes in input_files.SIZES:
+        path = bench.work.input(input_files.write_traffic, sizes, count)
         contestants = [("pcktr", lambda: ours(bench, path, count))]
         for name, tools, sender, receiver in peers(path):
             if bench.has(name, *tools):
-                contestants.append((name, lambda s=sender, r=receiver: theirs(s, r)))
+                contestants.append((name, lambda s=sender, r=receiver: theirs(bench, s, r)))
         results = in_turn(bench.rounds, contestants)
         yield f"{count / 1e6:g} million packets, {sizes}, {os.stat(path).st_size / 1e6:.0f} MB"
         yield table(results, count)
-        bench.place.forget(path)
-    path = bench.place.input(packets.write_traffic, "small", 1)
+        bench.work.delete(path)
+    path = bench.work.input(input_files.write_traffic, "small", 1)
     alone = [ours(bench, path, 1)[0] for _ in range(bench.rounds)]
     yield (
-        f"One packet takes ours {figure(alone)} s: so much of each time above is start and end, and the wait of a "
-        "collector for sources that connect a moment later (half of MERGE_WINDOW)."
+        f"With one packet pcktr takes {figure(alone)} s. That part of each time above is startup, shutdown, and the "
+        "time for which a new collector waits for further sources (half of MERGE_WINDOW)."
     )
 
 
 def peers(path):
-    """Name, tools, the commands that send to a port, the command that receives there."""
+    """Name, tools, the commands that send to a port, and the command that receives there."""
     cat = ["cat", path]
     user = ["-Z", "root"] if os.geteuid() == 0 else []
     dump = ["tcpdump", *user, "-r", path, "-w", "-"]
@@ -48,53 +49,50 @@ def peers(path):
 
 def ours(bench, path, count):
     """Seconds, and CPU seconds of both ends."""
-    with Programs() as programs:
-        endpoint = pcktr.endpoint()
-        collect = pcktr.collect(programs, bench.place, endpoint, exit_on_end="true")
+    with Measurement(bench.work) as measurement:
+        endpoint = measurement.endpoint()
+        collector = measurement.collect(collect_endpoint=endpoint, exit_on_end="true")
         began = time.monotonic()
-        capture = pcktr.capture(programs, bench.place, endpoint, read_file=path)
-        usage = [collect.finish(), capture.finish()]
+        capture = measurement.capture(relay_endpoint=endpoint, read_file=path)
+        usage = [collector.wait(seconds=TIMEOUT), capture.wait(seconds=TIMEOUT)]
         seconds = time.monotonic() - began
-        written = collect.last_metrics().sum("packeteur_source_written_packets_total")
+        written = collector.last_metrics().sum("packeteur_source_written_packets_total")
         if written != count:
-            raise Failed(f"{written} packets came out, not {count}")
+            raise Failed(f"{written} packets were written, not {count}")
         return seconds, sum(used.cpu for used in usage)
 
 
-def theirs(sender, receiver):
+def theirs(bench, senders, receiver):
     """The same of a pipe."""
-    with Programs() as programs:
-        port = pcktr.free_port()
-        sender, receiver = [at(port, argv) for argv in sender], at(port, receiver)
-        receives = programs.start(*receiver)
-        until(lambda: listens(port), f"{receives.argv[0]} listening")
+    with Measurement(bench.work) as measurement:
+        port = measurement.home.free_port()
+        receiving = measurement.start("receiver", *with_port(receiver, port))
+        until(lambda: ports.is_listening(port), f"{receiver[0]} does not listen")
         began = time.monotonic()
-        sends = programs.pipe(*sender)
-        usage = [receives.finish(), *(program.wait() for program in sends)]
+        sending = start_pipe(measurement, [with_port(argv, port) for argv in senders])
+        # The receiver may end the connection first, and the senders then fail.
+        usage = [receiving.wait(seconds=TIMEOUT), *(program.wait(None, TIMEOUT) for program in sending)]
         return time.monotonic() - began, sum(used.cpu for used in usage)
 
 
-def at(port, argv):
-    """A command with its port."""
+def with_port(argv, port):
     return [arg.replace("{port}", str(port)) for arg in argv]
 
 
-def listens(port):
-    """Whether somebody listens there, on IPv4 or IPv6."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as file:
-                rows = [line.split() for line in file][1:]
-        except OSError:
-            continue
-        # proc_net_tcp(5): the local address, and state 0A for listening.
-        if any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows):
-            return True
-    return False
+def start_pipe(measurement, commands):
+    """Starts commands, each with its output connected to the next one's input."""
+    programs, previous = [], subprocess.DEVNULL
+    for number, argv in enumerate(commands):
+        output = subprocess.DEVNULL if argv is commands[-1] else subprocess.PIPE
+        programs.append(measurement.start(f"sender-{number}", *argv, stdin=previous, stdout=output))
+        if previous is not subprocess.DEVNULL:
+            previous.close()
+        previous = programs[-1].stdout
+    return programs
 
 
 def table(results, count):
-    """Rates and costs, and how many times the peer's ours is in the same round."""
+    """Rates and costs, and the ratios of ours to the peer's in the same round."""
     made = Table("", "Mpps", "CPU-s/M, both ends", "ours, times its rate", "ours, times its cost")
     rate = {name: [count / seconds / 1e6 for seconds, _ in each] for name, each in results.items()}
     cost = {name: [cpu / count * 1e6 for _, cpu in each] for name, each in results.items()}

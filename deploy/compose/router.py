@@ -1,8 +1,8 @@
-"""A router that sends what passes through it by TZSP, in the shape of RouterOS' packet sniffer.
+"""A router that sends its traffic by TZSP, like the packet sniffer of RouterOS.
 
     python3 router.py HOST PORT
 
-Its traffic is made up: a few hosts of a network at home ask names, pages and the time of servers on the Internet.
+The traffic is simulated: hosts of a home network use DNS, HTTPS and NTP servers on the Internet.
 """
 
 import random
@@ -11,17 +11,17 @@ import struct
 import sys
 import time
 
-# Version 1, a received packet, Ethernet; then the tag that ends the tags, for there are none.
+# Version 1, received packet, Ethernet; then the end tag.
 HEADER = bytes([1, 0, 0, 1, 1])
 
 HOME = ["192.168.88.10", "192.168.88.11", "192.168.88.12"]
-# RFC 5737: addresses for documentation. And the group of mDNS (RFC 6762, section 3).
+# Addresses for documentation (RFC 5737), and the multicast address of mDNS (RFC 6762, section 3).
 RESOLVER, WEB, CLOCK, MDNS = "192.0.2.53", "198.51.100.80", "203.0.113.123", "224.0.0.251"
 TCP, UDP = 6, 17
 
 
 def frame(source, target, protocol, ports, payload):
-    """An Ethernet frame with a segment or a datagram in it. Nobody looks at its checksums."""
+    """An Ethernet frame with a TCP segment or a UDP datagram, without valid checksums."""
     if protocol == TCP:
         transport = struct.pack("!HHIIBBHHH", *ports, random.getrandbits(32), 0, 5 << 4, 0x18, 501, 0, 0)
     else:
@@ -33,14 +33,14 @@ def frame(source, target, protocol, ports, payload):
 
 
 def exchange():
-    """What one host asks for, and what it gets."""
+    """One request of a host, and the response."""
     host, port = random.choice(HOME), random.randint(32768, 60999)
-    server, protocol, service, answer = random.choice(
+    server, protocol, service, size = random.choice(
         [(RESOLVER, UDP, 53, 200), (WEB, TCP, 443, 1300), (CLOCK, UDP, 123, 48), (MDNS, UDP, 5353, 0)]
     )
     yield frame(host, server, protocol, (port, service), bytes(random.randint(40, 200)))
-    for _ in range(random.randint(1, 4) if answer else 0):
-        yield frame(server, host, protocol, (service, port), bytes(answer))
+    for _ in range(random.randint(1, 4) if size else 0):
+        yield frame(server, host, protocol, (service, port), bytes(size))
 
 
 def main(host, port):
@@ -55,4 +55,5 @@ def main(host, port):
         time.sleep(random.uniform(0.05, 0.2))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,6 +1,6 @@
-"""A host with traffic of its own: it serves TCP and UDP, and asks its peer for things.
+"""A host with traffic: it serves TCP and UDP, and sends requests to its peer.
 
-    python3 traffic.py PEER
+python3 traffic.py PEER
 """
 
 import random
@@ -10,21 +10,21 @@ import threading
 import time
 
 PORT = 8080
-LARGEST_ANSWER = 200_000
+MAX_RESPONSE = 200_000
 
 
 def serve_tcp():
-    """Answers each line, a number, with so many bytes."""
+    """Responds to a line with a number with that many bytes."""
     with socket.create_server(("", PORT)) as server:
         while True:
             client, _ = server.accept()
             with client:
                 size = int(client.makefile().readline() or 0)
-                client.sendall(bytes(min(size, LARGEST_ANSWER)))
+                client.sendall(bytes(min(size, MAX_RESPONSE)))
 
 
 def serve_udp():
-    """Sends everything back."""
+    """Echoes every datagram."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("", PORT))
     while True:
@@ -32,10 +32,10 @@ def serve_udp():
         server.sendto(datagram, peer)
 
 
-def ask(peer):
-    """One connection and a few datagrams."""
+def send_requests(peer):
+    """Makes one TCP connection, and sends a few datagrams."""
     with socket.create_connection((peer, PORT), timeout=2) as connection:
-        connection.sendall(b"%d\n" % random.randint(1, LARGEST_ANSWER))
+        connection.sendall(b"%d\n" % random.randint(1, MAX_RESPONSE))
         while connection.recv(65536):
             pass
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -50,10 +50,11 @@ def main(peer):
         threading.Thread(target=serve, daemon=True).start()
     while True:
         try:
-            ask(peer)
+            send_requests(peer)
         except OSError as error:
             print(f"{peer}: {error}", file=sys.stderr)
         time.sleep(random.uniform(0.1, 0.5))
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

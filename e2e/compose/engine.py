@@ -1,4 +1,4 @@
-"""The Docker engine: the one that runs, or one of the test's own."""
+"""The Docker engine: the one that runs, or one that the tests start."""
 
 import os
 import shutil
@@ -6,30 +6,29 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from harness.outcome import Failed, Skipped, until
+from testkit.outcome import Failed, Skipped, until
 
-# For an engine to answer after its start.
-START = 60
+# Seconds until a started engine must respond.
+TIMEOUT = 60
 
 
 def run(*command, timeout=120, check=True, **options):
-    """Runs a command to its end. Answers what it wrote to standard output."""
+    """Runs a command to completion and returns its standard output."""
     done = subprocess.run(
         [str(word) for word in command],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=timeout,
         **options,
     )
     if check and done.returncode != 0:
-        said = (done.stdout + done.stderr).decode(errors="replace")
-        raise Failed(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{said[-4000:]}")
+        output = (done.stdout + done.stderr).decode(errors="replace")
+        raise Failed(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{output[-4000:]}")
     return done.stdout.decode(errors="replace")
 
 
 class Network:
-    """What an engine changes of the machine's network, as it was before."""
+    """Saves and restores what an engine changes in the machine's network."""
 
     BRIDGE = Path("/sys/class/net/docker0")
     FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -44,7 +43,7 @@ class Network:
             run("ip", "link", "del", self.BRIDGE.name)
         self.FORWARDING.write_text(self.forwarding)
         if self.rules is not None:
-            # Tables that were not there before are not in what was saved: they become as if they were not.
+            # Tables that did not exist before are not in the saved rules: empty them.
             empty = "".join(
                 f"*{table}\n" + "".join(f":{chain} ACCEPT [0:0]\n" for chain in chains) + "COMMIT\n"
                 for table, chains in (
@@ -57,7 +56,7 @@ class Network:
 
 
 class Engine:
-    """An engine that answers. Used as a context: one that was started here ends with it."""
+    """A running engine. Use it as a context manager: it stops an engine that it has started."""
 
     def __init__(self):
         self.process = self.folder = self.network = None
@@ -66,7 +65,7 @@ class Engine:
     def __enter__(self):
         if shutil.which("docker") is None:
             raise Skipped("docker is not installed (Debian: docker.io)")
-        if not self.answers():
+        if not self.is_running():
             self.start()
         try:
             self.compose = self.find_compose()
@@ -81,7 +80,7 @@ class Engine:
         self.process.terminate()
         self.process.wait(60)
         self.network.restore()
-        # It leaves some of what it has mounted, like the network namespace of the machine.
+        # It leaves some mounts behind, such as network namespaces.
         for line in Path("/proc/self/mounts").read_text().splitlines():
             place = line.split()[1]
             if place.startswith(f"{self.folder}/"):
@@ -89,15 +88,15 @@ class Engine:
         shutil.rmtree(self.folder)
         del os.environ["DOCKER_HOST"]
 
-    def answers(self):
+    def is_running(self):
         return subprocess.run(["docker", "info"], capture_output=True, timeout=30).returncode == 0
 
     def start(self):
-        """Starts an engine; what it changes of the machine's network is put back at its end."""
+        """Starts an engine. Its changes to the machine's network are undone at the end."""
         if os.geteuid() != 0:
-            raise Skipped("no Docker engine answers, and only root can start one")
+            raise Skipped("no Docker engine is running, and starting one needs root")
         if shutil.which("dockerd") is None:
-            raise Skipped("no Docker engine answers, and dockerd is not installed (Debian: docker.io)")
+            raise Skipped("no Docker engine is running, and dockerd is not installed (Debian: docker.io)")
         self.folder = tempfile.mkdtemp(prefix="pcktr-docker-", dir="/var/tmp")
         socket, log = Path(self.folder, "sock"), Path(self.folder, "log")
         command = ["dockerd", "--host", f"unix://{socket}", "--data-root", f"{self.folder}/data"]
@@ -107,16 +106,16 @@ class Engine:
         with open(log, "wb") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         try:
-            until(lambda: self.process.poll() is not None or self.answers(), "dockerd does not answer", START)
+            until(lambda: self.process.poll() is not None or self.is_running(), "dockerd does not respond", TIMEOUT)
             if self.process.poll() is not None:
-                raise Failed("dockerd has ended")
+                raise Failed("dockerd has exited")
         except Failed as failure:
-            said = log.read_text(errors="replace").strip().splitlines()[-1:]
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
             self.__exit__()
-            raise Skipped(f"{failure}: {' '.join(said)}") from None
+            raise Skipped(f"{failure}: {' '.join(last)}") from None
 
     def find_compose(self):
-        """The commands of compose that are there: the plugin (version 2 and later), and version 1."""
+        """The installed versions of compose and their commands: the plugin is v2, `docker-compose` may be v1."""
         found = []
         if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
             found.append(("v2", ["docker", "compose"]))

@@ -1,29 +1,29 @@
-"""What the services do with packets: bring them to the collector, whatever happens to one of them on the way."""
+"""Tests that the services relay all packets to the collector, even if one of them fails."""
 
 import os
 import signal
 import subprocess
 
-from compose.engine import run
-from compose.inside.send import PORT
-from compose.stack import contents
-from harness.outcome import Skipped, check, equal, until
+from e2e.compose.engine import run
+from e2e.compose.inside.send import PORT
+from e2e.compose.stack import contents
+from testkit.outcome import Skipped, check, equal, until
 
 CAPTURES = ["capture-a", "capture-b", "capture-tzsp"]
 SERVICES = [*CAPTURES, "collector"]
 
-# Packets that a sender sends in one go: a second's worth.
+# Packets that a sender sends at once, in one second.
 COUNT = 1000
-# How long what was lost for a while may take to come about again: TCP's retransmissions double their distance.
-LONG = 60
+# Seconds. After an interruption, the intervals of TCP's retransmissions double.
+TIMEOUT = 60
 
 
 class Relay:
-    """The tests, in the order in which they must run: each goes on with what the one before has left."""
+    """The tests. They must run in order: each continues with the state of the one before."""
 
     def __init__(self, stack):
         self.stack = stack
-        # How often each packet must be in the output: those between the hosts are seen by both.
+        # How often each packet must be in the output: both hosts capture the packets between them.
         self.sent = {}
 
     def send(self, service, tag, count=COUNT):
@@ -36,36 +36,34 @@ class Relay:
         for number in range(first, first + count):
             self.sent[tag, number] = 1 if service == "router" else 2
 
-    def written(self, lives=slice(None)):
-        return contents([packet for life in self.stack.packets()[lives] for packet in life])
+    def written(self):
+        return contents([packet for run in self.stack.packets() for packet in run])
 
-    def wait_for_all(self, lives=slice(None), expected=None):
-        expected = self.sent if expected is None else expected
-        count = sum(expected.values())
+    def wait_for_all(self):
+        count = sum(self.sent.values())
 
-        def told():
-            written = self.written(lives)
-            missing = {key: count - written.get(key, 0) for key, count in expected.items() if written.get(key, 0) < count}
+        def report():
+            written = self.written()
+            missing = [key for key, count in self.sent.items() if written.get(key, 0) < count]
             tags = {tag: sum(1 for known, _ in missing if known == tag) for tag, _ in missing}
-            return f"{sum(written.values())} of {count} packets written; packets of which some are missing: {tags}"
+            return f"{sum(written.values())} of {count} packets written; missing by tag: {tags}"
 
-        until(lambda: sum(self.written(lives).values()) >= count, told, LONG)
-        equal(self.written(lives), expected, "packets written, by tag and number")
+        until(lambda: sum(self.written().values()) >= count, report, TIMEOUT)
+        equal(self.written(), self.sent, "packets written, by tag and number")
 
     def starts(self):
-        """`up` starts them, and the image's health check says that they are well."""
+        """`up` starts the services, and the image's health check reports them as healthy."""
         self.stack.compose("up", "-d", "--no-build", "host-a", "host-b", "router", *SERVICES)
         for service in SERVICES:
-            until(lambda: self.stack.healthy(service), f"{service} is not healthy", LONG)
-        captures = until(
-            lambda: self.stack.metrics("collector").sum("packeteur_collect_connections") == len(CAPTURES),
+            until(lambda: self.stack.healthy(service), f"{service} is not healthy", TIMEOUT)
+        until(
+            lambda: self.stack.metrics("collector").sum("packeteur_collector_connections") == len(CAPTURES),
             "not all captures are connected",
-            LONG,
+            TIMEOUT,
         )
-        check(captures, "connected")
 
-    def is_complete_and_in_order(self):
-        """Packets of both hosts and of the router leave as one stream."""
+    def relays_in_order(self):
+        """Packets of both hosts and of the router become one stream."""
         for service, tag in (("host-a", "a"), ("host-b", "b"), ("router", "tzsp")):
             self.send(service, tag)
         self.wait_for_all()
@@ -73,22 +71,25 @@ class Relay:
         times = [packet.time for packet in packets]
         equal(times, sorted(times), "times")
         check(
-            [packet.original for packet in packets] == [len(packet.data) for packet in packets], "lengths: nothing was cut off"
+            [packet.original for packet in packets] == [len(packet.data) for packet in packets],
+            "packets were truncated",
         )
 
     def prints(self):
-        """tcpdump behind the collector prints a line for each of them."""
+        """tcpdump behind the collector prints a line for each packet."""
         count = sum(self.sent.values())
         printed = until(
-            lambda: len(found) >= count and found
-            if (found := [line for line in self.stack.lines("collector") if "UDP, length" in line])
-            else None,
+            lambda: (
+                len(found) >= count and found
+                if (found := [line for line in self.stack.lines("collector") if "UDP, length" in line])
+                else None
+            ),
             "too few lines",
         )
         equal(len(printed), count, "lines of tcpdump")
 
     def measures(self):
-        """The metrics of the services say what was sent."""
+        """The metrics of the services agree with what was sent."""
         hosts = sum(1 for tag, _ in self.sent if tag != "tzsp")
         router = len(self.sent) - hosts
         seen = {"capture-a": hosts, "capture-b": hosts, "capture-tzsp": router, "collector": 2 * hosts + router}
@@ -105,34 +106,36 @@ class Relay:
             for source in ("host-a", "host-b"):
                 equal(collector.sum(total, source=source), hosts, f"{total} of {source}")
             equal(collector.sum(total), seen["collector"], total)
-        for name in ("lost", "unheard", "duplicate", "late", "dropped", "skipped"):
+        for name in ("lost", "sent_before_connect", "duplicate", "late", "dropped", "discarded"):
             equal(collector.sum(f"packeteur_source_{name}_packets_total"), 0, f"packets {name}")
         flows = self.stack.metrics("capture-tzsp")
         labels = {"from": "192.0.2.1", "to": "192.0.2.2", "protocol": "udp", "listen_port": "37008"}
         equal(flows.sum("tzsp_observed_packets_total", **labels), router, "packets of the router's flow")
 
-    def is_cut_off_and_comes_back(self):
-        """A capture without a way to the collector keeps what it captures, and sends it when there is one again."""
+    def buffers_while_disconnected(self):
+        """A capture that cannot reach the collector keeps its packets, and sends them later."""
         if os.geteuid() != 0:
-            raise Skipped("only root can change a container's routes")
+            raise Skipped("changing a container's routes needs root")
         route = ["nsenter", "-t", self.stack.pid("host-a"), "-n", "ip", "route"]
         collector = self.stack.address("collector")
         run(*route, "add", "blackhole", collector)
         try:
             self.send("host-a", "a")
             self.send("host-b", "b")
-            # What the other host has seen arrives meanwhile: one host's trouble is not the other's.
-            whole = {key: 1 if key[1] > COUNT else count for key, count in self.sent.items()}
-            until(lambda: sum(self.written().values()) >= sum(whole.values()), "host-b's packets don't arrive", LONG)
-            equal(self.written(), whole, "packets written")
+            # Packets of the other host arrive meanwhile.
+            expected = {key: 1 if key[1] > COUNT else count for key, count in self.sent.items()}
+            until(
+                lambda: sum(self.written().values()) >= sum(expected.values()), "host-b's packets don't arrive", TIMEOUT
+            )
+            equal(self.written(), expected, "packets written")
         finally:
             run(*route, "del", "blackhole", collector)
         self.wait_for_all()
         equal(self.stack.metrics("collector").sum("packeteur_source_lost_packets_total"), 0, "packets lost")
 
-    def survives_its_collector(self):
-        """The collector is killed under traffic, and started again by itself. What was lost with it is not more than what
-        was on its way, and counted: the books of the captures and of the collector's second life agree."""
+    def restarts_the_collector(self):
+        """The collector is killed under traffic, and restarted by Docker. Only packets in transit are lost, and the
+        counters of the captures and of the restarted collector agree."""
         before = dict(self.sent)
         kill = subprocess.Popen(["sleep", "0.5"])
         try:
@@ -142,24 +145,26 @@ class Relay:
             senders()
         finally:
             kill.wait()
-        until(lambda: len(self.stack.packets()) == 2, "the collector does not come back", LONG)
-        until(lambda: self.stack.healthy("collector"), "the collector is not healthy", LONG)
+        until(lambda: len(self.stack.packets()) == 2, "the collector is not restarted", TIMEOUT)
+        until(lambda: self.stack.healthy("collector"), "the collector is not healthy", TIMEOUT)
         until(
-            lambda: self.stack.metrics("collector").sum("packeteur_source_up") >= 2, "no capture speaks to the collector", LONG
+            lambda: self.stack.metrics("collector").sum("packeteur_source_up") >= 2,
+            "the captures are not connected",
+            TIMEOUT,
         )
         for service, tag in (("host-a", "a"), ("host-b", "b"), ("router", "tzsp")):
             self.send(service, tag)
         for service, source in (("capture-a", "host-a"), ("capture-b", "host-b")):
             self.agree(service, source)
-        # All from before and all from after; of what was on its way a part.
+        # All packets from before and after, and some of those sent meanwhile.
         written = self.written()
         for key, count in self.sent.items():
-            surely = key in before or key[1] > 3 * COUNT or key[0] == "tzsp"
+            complete = key in before or key[1] > 3 * COUNT or key[0] == "tzsp"
             got = written.get(key, 0)
-            check(got == count if surely else got <= count, f"{key}: {got} of {count}")
+            check(got == count if complete else got <= count, f"{key}: {got} of {count}")
 
     def in_parallel(self, services):
-        """Has them all send; the answer waits until they have."""
+        """Sends from several services at once. Returns a function that waits until all have sent."""
         processes = []
         for service in services:
             tag = service[-1]
@@ -171,44 +176,45 @@ class Relay:
 
         def wait():
             for process in processes:
-                equal(process.wait(LONG), 0, "exit code of a sender")
+                equal(process.wait(TIMEOUT), 0, "exit code of a sender")
 
         return wait
 
     def agree(self, service, source):
-        """What a capture says that it sent is what the collector received, or knows that it did not."""
+        """Waits until the collector accounts for all packets that a capture has sent."""
 
-        def books():
+        def counters():
             capture, collector = self.stack.metrics(service), self.stack.metrics("collector")
             sent = capture.sum("packeteur_relay_sent_packets_total")
-            names = [f"packeteur_source_{name}_packets_total" for name in ("received", "unheard", "lost")]
+            names = [f"packeteur_source_{name}_packets_total" for name in ("received", "sent_before_connect", "lost")]
             known = [collector.sum(name, source=source) for name in names]
             return sent, known, capture.sum("packeteur_capture_total")
 
         def agreed():
-            sent, known, seen = books()
+            sent, known, seen = counters()
             return sent == sum(known) == seen
 
-        until(agreed, lambda: f"{service} sent, collector received, unheard, lost, capture saw: {books()}", LONG)
+        what = "sent by the capture; received, sent before connect, lost at the collector; seen by the capture"
+        until(agreed, lambda: f"{service}: {what}: {counters()}", TIMEOUT)
 
     def restarts_a_capture(self):
-        """A capture that was killed is started again by itself, and its packets arrive."""
-        lives = self.stack.inspect("capture-b")["RestartCount"]
+        """A capture that was killed is restarted by Docker, and its packets arrive."""
+        restarts = self.stack.inspect("capture-b")["RestartCount"]
         os.kill(self.stack.pid("capture-b"), signal.SIGKILL)
-        until(lambda: self.stack.inspect("capture-b")["RestartCount"] > lives, "it is not started again", LONG)
-        until(lambda: self.stack.healthy("capture-b"), "it is not healthy", LONG)
-        lives = self.stack.packets()
+        until(lambda: self.stack.inspect("capture-b")["RestartCount"] > restarts, "it is not restarted", TIMEOUT)
+        until(lambda: self.stack.healthy("capture-b"), "it is not healthy", TIMEOUT)
+        runs = len(self.stack.packets())
         self.send("host-b", "again")
         expected = {key: count for key, count in self.sent.items() if key[0] == "again"}
 
         def arrived():
             return {key: count for key, count in self.written().items() if key[0] == "again"} == expected
 
-        until(arrived, "its packets don't arrive", LONG)
-        equal(len(self.stack.packets()), len(lives), "lives of the collector")
+        until(arrived, "its packets don't arrive", TIMEOUT)
+        equal(len(self.stack.packets()), runs, "runs of the collector")
 
     def stops(self):
-        """A stop is heard by all of them, and ends them well."""
+        """All services exit with code 0 when they are stopped."""
         self.stack.compose("stop", "--timeout", "15")
         for service in SERVICES:
             names = self.stack.compose("ps", "-a", "-q", service).split() or [self.stack.container(service)]

@@ -1,4 +1,4 @@
-"""The services of compose.yaml, started as one, and looked at from outside."""
+"""The services of compose.yaml: started together, and inspected from outside."""
 
 import json
 import os
@@ -8,30 +8,31 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from compose.engine import run
-from compose.images import DEMO, PCKTR, PROMETHEUS, ROOT
-from compose.inside.send import content
-from harness import pcap
-from harness.metrics import Metrics
-from harness.outcome import Failed, check
+from e2e.compose.engine import run
+from e2e.compose.images import DEMO, PCKTR, PROMETHEUS
+from e2e.compose.inside.send import content
+from testkit import pcap
+from testkit.build import ROOT
+from testkit.metrics import Metrics
+from testkit.outcome import Failed, check
 
-# As people start it, and as the test changes it.
+# For a stack as a user starts it, and as the tests need it.
 DEMO_FILES = ["-f", ROOT / "compose.yaml"]
 TEST_FILES = [*DEMO_FILES, "-f", ROOT / "e2e/compose/override.yaml"]
 
 HEAD = re.compile(rb"#([a-z]+) (\d{6}) ")
 
-# Ask for the metrics from inside of the container: bash does it, as the health check does.
+# Reads the metrics inside the container with bash, like the health check.
 SCRAPE = r"""exec 3<>/dev/tcp/localhost/9108; printf 'GET %s HTTP/1.0\r\n\r\n' /metrics >&3; cat <&3"""
 
 
 class Stack:
-    """One run of the services. Used as a context: it takes all that it started away again."""
+    """One run of the services. Use it as a context manager: it removes everything at the end."""
 
     def __init__(self, compose, files):
         self.command, self.files = compose, files
         self.out = Path(tempfile.mkdtemp(prefix="pcktr-e2e-compose-"))
-        # The services have a user of their own.
+        # The services run as another user.
         self.out.chmod(0o777)
         self.environment = os.environ | {
             "COMPOSE_PROJECT_NAME": f"pcktre2e{os.getpid()}",
@@ -39,7 +40,7 @@ class Stack:
             "PCKTR_IMAGE": PCKTR,
             "PCKTR_DEMO_IMAGE": DEMO,
             "PROMETHEUS_IMAGE": PROMETHEUS,
-            # Whichever is free.
+            # Any free port.
             "METRICS_PORT": "0",
             "PROMETHEUS_PORT": "0",
             "GRAFANA_PORT": "0",
@@ -68,11 +69,11 @@ class Stack:
         return state["Running"] and state["Health"]["Status"] == "healthy"
 
     def pid(self, service):
-        """The service's first process, as this machine numbers it."""
+        """The process id of the service's first process, as seen by the host."""
         return self.inspect(service)["State"]["Pid"]
 
     def address(self, service):
-        """The container's address in the network that all services share."""
+        """The container's address in the services' network."""
         (network,) = self.inspect(service)["NetworkSettings"]["Networks"].values()
         return network["IPAddress"]
 
@@ -80,7 +81,7 @@ class Stack:
         return run("docker", "exec", self.container(service), *command)
 
     def send(self, service, tag, first, count, host, port, *tzsp):
-        """Has a host send so many packets."""
+        """Sends `count` packets from a service."""
         self.execute(service, "python3", "/inside/send.py", tag, first, count, host, port, *tzsp)
 
     def metrics(self, service):
@@ -90,11 +91,11 @@ class Stack:
         return Metrics(body)
 
     def packets(self):
-        """What the collector has written, a list for each of its lives."""
+        """The packets that the collector has written: a list for each time it was started."""
         return [pcap.parse(path.read_bytes()).packets for path in sorted(self.out.glob("*.pcap"))]
 
     def lines(self, service):
-        """What a service has said on standard output and standard error."""
+        """The lines of a service's standard output and standard error."""
         done = subprocess.run(
             ["docker", "logs", self.container(service)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
         )
@@ -102,15 +103,15 @@ class Stack:
 
 
 def contents(packets):
-    """The tags and numbers of packets, as often as each was found. What it carries must be whole."""
+    """Counts packets by tag and number, and checks their content."""
     found = {}
     for packet in packets:
         head = HEAD.search(packet.data)
         if head is None:
-            raise Failed(f"a packet that nobody sent: {packet.data[:80]!r}")
+            raise Failed(f"unexpected packet: {packet.data[:80]!r}")
         tag, number = head[1].decode(), int(head[2])
         expected = content(tag, number)
         if packet.data[head.start() :][: len(expected)] != expected:
-            raise Failed(f"a packet that is not as it was sent: {tag} {number}")
+            raise Failed(f"packet with wrong content: {tag} {number}")
         found[tag, number] = found.get((tag, number), 0) + 1
     return found

@@ -1,4 +1,4 @@
-"""The systemd units under a real systemd, which runs in a container: they start, work, come back, and are confined."""
+"""The systemd units, started by a systemd that runs in a container."""
 
 import re
 import shutil
@@ -6,13 +6,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from compose.engine import run
-from compose.images import DEMO, ROOT
-from compose.inside.send import PORT
-from compose.stack import contents
-from harness import pcap
-from harness.metrics import Metrics
-from harness.outcome import Skipped, check, equal, until
+from e2e.compose.engine import run
+from e2e.compose.images import DEMO, ROOT
+from e2e.compose.inside.send import PORT
+from e2e.compose.stack import contents
+from testkit import pcap
+from testkit.metrics import Metrics
+from testkit.outcome import Skipped, check, equal, until
 
 IMAGE = "packeteur-e2e-systemd"
 
@@ -26,23 +26,24 @@ HEALTHCHECK NONE
 ENTRYPOINT ["/lib/systemd/systemd"]
 """
 
-# What systemd needs to be the first process: its cgroups, mounts, and namespaces for its services.
-FREEDOM = ["--cgroupns", "private", "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN"]
-FREEDOM += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
-FREEDOM += ["--tmpfs", "/run", "--tmpfs", "/tmp", "--tmpfs", "/sys/fs/cgroup"]
+# What systemd needs to run in a container: cgroups, mounts, and namespaces for its services.
+OPTIONS = ["--cgroupns", "private", "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN"]
+OPTIONS += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
+OPTIONS += ["--tmpfs", "/run", "--tmpfs", "/tmp", "--tmpfs", "/sys/fs/cgroup"]
 
-# Each with a port of its own: here they run on one host.
+# Metrics ports. All units run on one host, so each needs a port of its own.
 METRICS = {"capture": 9108, "collect": 9109, "observe": 9110}
 SETTINGS = {"capture": {"DEVICE": "lo", "FILTER": f"udp port {PORT}"}, "collect": {}}
 SETTINGS["observe"] = SETTINGS["capture"]
 
 CAP_NET_RAW = 1 << 13
 COUNT = 200
-LONG = 30
+# Seconds.
+TIMEOUT = 30
 
 
 class Units:
-    """A host with our units. Used as a context."""
+    """A container with our units. Use it as a context manager."""
 
     def __init__(self):
         with tempfile.TemporaryDirectory() as context:
@@ -52,8 +53,8 @@ class Units:
             command = ["docker", "build", "--network", "host", "-t", IMAGE, context]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
-            raise Skipped(f"there is no systemd to be had for an image: {done.stderr.strip().splitlines()[-1]}")
-        self.name = run("docker", "run", "-d", *FREEDOM, IMAGE).strip()
+            raise Skipped(f"systemd cannot be installed in an image: {done.stderr.strip().splitlines()[-1]}")
+        self.name = run("docker", "run", "-d", *OPTIONS, IMAGE).strip()
         self.sent = 0
 
     def __enter__(self):
@@ -68,22 +69,22 @@ class Units:
     def systemctl(self, *arguments, check=True):
         return self.execute("systemctl", *arguments, check=check)
 
-    def runs(self):
-        """systemd is up; where this machine does not let it, there is nothing to test."""
+    def wait_for_systemd(self):
+        """Waits until systemd is up. Skips the tests if it cannot run on this machine."""
         states = ("running", "degraded")
         try:
-            until(lambda: self.systemctl("is-system-running", check=False).strip() in states, "it is not up", LONG)
+            until(lambda: self.systemctl("is-system-running", check=False).strip() in states, "it is not up", TIMEOUT)
         except Exception as failure:
             raise Skipped(f"systemd does not run in a container here: {failure}") from None
 
-    def tells_what_is_missing(self):
+    def report_missing_settings(self):
         for mode in METRICS:
             self.systemctl("start", f"pcktr-{mode}", check=False)
-            said = self.execute("journalctl", "-u", f"pcktr-{mode}", "-o", "cat", "--no-pager")
-            check(f"no settings: /etc/default/pcktr-{mode} is missing" in said, said)
+            log = self.execute("journalctl", "-u", f"pcktr-{mode}", "-o", "cat", "--no-pager")
+            check(f"no settings: /etc/default/pcktr-{mode} is missing" in log, log)
 
     def start(self):
-        """With the settings that come with them, and a few of the test's own behind these."""
+        """With their default settings files, and a few settings of the test."""
         for mode, port in METRICS.items():
             settings = (ROOT / f"deploy/systemd/default/pcktr-{mode}").read_text()
             for name, value in ({"METRICS_ADDRPORT": f":{port}"} | SETTINGS[mode]).items():
@@ -92,46 +93,50 @@ class Units:
             subprocess.run(command, input=settings.encode(), stdout=subprocess.DEVNULL, check=True, timeout=30)
         for mode in METRICS:
             self.systemctl("restart", f"pcktr-{mode}")
-            until(lambda: self.metrics(mode), f"pcktr-{mode} does not answer", LONG)
-        self.are_connected()
+            until(lambda: self.metrics(mode), f"pcktr-{mode} does not respond", TIMEOUT)
+        self.wait_for_connection()
 
-    def are_connected(self):
+    def wait_for_connection(self):
         def up():
             metrics = self.metrics("collect")
             return metrics and metrics.sum("packeteur_source_up") == 1
 
-        until(up, "the capture is not connected", LONG)
+        until(up, "the capture is not connected", TIMEOUT)
 
     def metrics(self, mode):
-        scrape = f"exec 3<>/dev/tcp/localhost/{METRICS[mode]} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+        scrape = (
+            f"exec 3<>/dev/tcp/localhost/{METRICS[mode]} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+        )
         text = self.execute("bash", "-c", scrape, check=False)
         return Metrics(text.partition("\r\n\r\n")[2]) if text else None
 
     def files(self):
-        """What the collector has written, by name."""
+        """The packets of the collector's files, by file name."""
         folder = "/var/lib/pcktr-collect"
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as copies:
             names = self.execute("ls", folder).split()
             found = {}
             for name in names:
-                run("docker", "cp", "-L", f"{self.name}:{folder}/{name}", f"{place}/{name}")
-                found[name] = pcap.parse(Path(place, name).read_bytes()).packets
+                run("docker", "cp", "-L", f"{self.name}:{folder}/{name}", f"{copies}/{name}")
+                found[name] = pcap.parse(Path(copies, name).read_bytes()).packets
             return found
 
-    def work(self):
-        """What is sent on the host is in the collector's file; the exporter has counted it too."""
+    def relay_and_measure(self):
+        """Packets sent on the host are in the collector's file, and counted by the exporter."""
         before = self.metrics("observe").sum("packeteur_capture_total")
         self.execute("python3", "/inside/send.py", "unit", self.sent + 1, COUNT, "127.0.0.1", PORT)
         expected = {("unit", number): 1 for number in range(self.sent + 1, self.sent + COUNT + 1)}
         self.sent += COUNT
-        until(lambda: len(self.files()["packets.pcap"]) >= COUNT, "the packets are not in the file", LONG)
+        until(lambda: len(self.files()["packets.pcap"]) >= COUNT, "the packets are not in the file", TIMEOUT)
         equal(contents(self.files()["packets.pcap"]), expected, "packets")
         until(
-            lambda: self.metrics("observe").sum("packeteur_capture_total") - before == COUNT, "the exporter counts others", LONG
+            lambda: self.metrics("observe").sum("packeteur_capture_total") - before == COUNT,
+            "the exporter counts others",
+            TIMEOUT,
         )
 
     def are_confined(self):
-        """Users of their own, without a right but to open devices; under the filter of system calls."""
+        """They run as separate users, without capabilities but NET_RAW, and with a system call filter."""
         users = set()
         for mode in METRICS:
             pid = self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
@@ -143,22 +148,25 @@ class Units:
             equal((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"), f"NoNewPrivs and Seccomp of pcktr-{mode}")
         check("0" not in users and len(users) == len(METRICS), f"users: {users}")
 
-    def come_back(self):
-        """Killed, they are started again; what the collector had written is kept."""
+    def restart_after_kill(self):
+        """After SIGKILL they are restarted, and the collector keeps the file that it had written."""
         for mode in METRICS:
             pid = self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
             self.systemctl("kill", "--kill-who=main", "--signal=KILL", f"pcktr-{mode}")
 
-            def again():
+            def restarted():
                 now = self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
                 return now not in ("0", pid) and self.metrics(mode)
 
-            until(again, f"pcktr-{mode} does not come back", LONG)
-        self.are_connected()
+            until(restarted, f"pcktr-{mode} is not restarted", TIMEOUT)
+        self.wait_for_connection()
         files = self.files()
         kept = [packets for name, packets in files.items() if re.fullmatch(r"packets\.pcap\.\d{8}T\d{6}", name)]
-        check(any(len(packets) >= COUNT for packets in kept), f"files: {({name: len(found) for name, found in files.items()})}")
-        self.work()
+        check(
+            any(len(packets) >= COUNT for packets in kept),
+            f"files: { ({name: len(found) for name, found in files.items()}) }",
+        )
+        self.relay_and_measure()
 
     def stop(self):
         for mode in METRICS:
@@ -167,21 +175,28 @@ class Units:
             equal(sorted(result), ["ExecMainStatus=0", "Result=success"], f"pcktr-{mode}")
 
 
-STEPS = [Units.tells_what_is_missing, Units.start, Units.work, Units.are_confined, Units.come_back, Units.stop]
+STEPS = [
+    Units.report_missing_settings,
+    Units.start,
+    Units.relay_and_measure,
+    Units.are_confined,
+    Units.restart_after_kill,
+    Units.stop,
+]
 
 
 def test(report):
-    """All of it; a step that fails leaves nothing for the next to go on with."""
+    """Runs the tests in order. The first failure ends them: each depends on the ones before."""
     try:
         units = Units()
     except Skipped as reason:
-        report.skip("units", reason)
+        report.skipped("units", reason)
         return
     with units:
-        if not report.run("units: systemd runs", units.runs):
+        if not report.run("units: systemd runs", units.wait_for_systemd):
             return
         for step in STEPS:
             if not report.run(f"units: {step.__name__.replace('_', ' ')}", step, units):
-                said = units.execute("journalctl", "-u", "pcktr-*", "-o", "short", "--no-pager", "-n", "40", check=False)
-                print(said, flush=True)
+                log = units.execute("journalctl", "-u", "pcktr-*", "-o", "short", "--no-pager", "-n", "40", check=False)
+                print(log, flush=True)
                 return

@@ -1,7 +1,7 @@
-"""As much of a Kubernetes API server as Helm needs to install a chart: it takes everything, and runs nothing.
+"""A fake Kubernetes API server, for Helm to install a chart to. It accepts everything and runs nothing.
 
-The engine of `helm-sdkpy` renders only what it installs. So it gets somewhere to install to; what arrives there is what the
-chart renders, after Helm's own checks, in the order in which Helm would create it.
+`helm-sdkpy` can render a chart only by installing it. The server records the objects, which have passed Helm's own
+checks, in the order in which Helm creates them.
 """
 
 import http.server
@@ -23,7 +23,7 @@ def plural(kind):
 
 
 class Cluster:
-    """A server on a free port of this machine. `created` is what was created on it."""
+    """A server on a free local port. `created` has the objects that were created."""
 
     def __init__(self, version):
         self.version = version
@@ -43,7 +43,7 @@ class Cluster:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers["Content-Type"] == "application/json":
                     cluster.created.append(json.loads(body))
-                # Helm's own record of the release comes in another coding. It gets back what it sent, as well.
+                # Helm's own record of the release has another content type, and is only echoed.
                 self.answer(201, body, self.headers["Content-Type"])
 
             do_PUT = do_PATCH = do_POST
@@ -60,7 +60,7 @@ class Cluster:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def get(self, path):
-        """What there is: discovery, and no objects."""
+        """Status and body for a path: discovery, and no objects."""
         if path == "/version":
             major, minor = self.version
             return 200, {"major": f"{major}", "minor": f"{minor}", "gitVersion": f"v{major}.{minor}.0"}
@@ -86,7 +86,7 @@ class Cluster:
         return 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
 
     def kubeconfig(self, folder):
-        """A file by which a client finds it."""
+        """Writes a kubeconfig file for clients and returns its path."""
         path = Path(folder, "kubeconfig")
         server = f"http://127.0.0.1:{self.server.server_port}"
         config = {

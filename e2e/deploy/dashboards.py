@@ -1,34 +1,33 @@
-"""What stands in our dashboards and rules: their queries, and what is wrong with their form."""
+"""Reads our Grafana dashboards: their queries, and whether they are well formed."""
 
 import json
 import re
-from pathlib import Path
 from typing import NamedTuple
 
-from harness.outcome import Failed, check
+from testkit.build import ROOT
+from testkit.outcome import Failed, check
 
-ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
-# What Grafana sets itself.
+# Variables that Grafana sets.
 BUILT_IN = {"__rate_interval": "15s", "__range": "1m"}
 
-# A comparison that filters. Asked with `bool`, it answers 0 or 1 for each series that it would look at.
+# A comparison filters series. With `bool` it returns 0 or 1 for each of them instead.
 COMPARISON = re.compile(r" (==|!=|>=|<=|>|<) ")
 
 
 class Query(NamedTuple):
-    """A query, and where it stands."""
+    """A query, and where it was found."""
 
     place: str
     expression: str
 
 
 class Dashboard:
-    """A dashboard."""
+    """A dashboard file."""
 
     def __init__(self, path):
         self.path = path
@@ -37,7 +36,7 @@ class Dashboard:
         self.variables = {variable["name"]: variable for variable in self.json["templating"]["list"]}
 
     def queries(self, values):
-        """Every query of every panel and variable, with these values for those variables of which one is chosen."""
+        """All queries of panels and variables. `values` are the values of the variables with a single choice."""
         for variable in self.variables.values():
             if variable["type"] == "query":
                 series, label = LABEL_VALUES.fullmatch(variable["query"]["query"]).groups()
@@ -57,33 +56,35 @@ class Dashboard:
                 return values[name]
             variable = self.variables.get(name)
             if variable is None or not variable.get("includeAll"):
-                raise Failed(f"{self.path.stem}: ${name} is no variable: {expression}")
-            # Grafana's answer to `All`: what stands there for it, or all that there is.
+                raise Failed(f"{self.path.stem}: unknown variable ${name}: {expression}")
+            # Grafana's value for `All`: the one of the variable, or all options.
             options = [option["value"] for option in variable.get("options", []) if option["value"] != "$__all"]
             return variable.get("allValue") or "|".join(options)
 
         return VARIABLE.sub(value, expression)
 
     def is_well_formed(self):
-        """Panels have a place, a number and a name of their own, ask something, and ask the chosen data source."""
+        """Panels do not overlap, have unique ids, and query the selected data source."""
         taken, numbers = set(), set()
         for panel in self.json["panels"]:
             where = f"panel `{panel['title']}`"
-            check(panel["id"] not in numbers, f"{where}: its number is another's")
+            check(panel["id"] not in numbers, f"{where}: duplicate id")
             numbers.add(panel["id"])
             grid = panel["gridPos"]
-            cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
-            check(not cells & taken, f"{where}: lies upon another")
-            check(max(x for x, _ in cells) < 24, f"{where}: is not in the grid of 24")
+            cells = {
+                (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
+            }
+            check(not cells & taken, f"{where}: overlaps another")
+            check(max(x for x, _ in cells) < 24, f"{where}: exceeds the grid of 24 columns")
             taken |= cells
         for panel in self.panels:
             where = f"panel `{panel['title']}`"
-            check(panel["targets"], f"{where}: asks nothing")
+            check(panel["targets"], f"{where}: no queries")
             for target in panel["targets"]:
-                check(target["datasource"]["uid"] == "${datasource}", f"{where}: has a data source of its own")
+                check(target["datasource"]["uid"] == "${datasource}", f"{where}: fixed data source")
         check(all(key in self.json for key in ("uid", "title", "description")), "no uid, title or description")
 
 
-def asked(expression):
-    """An alert's expression so that it answers whether or not anything is wrong."""
+def without_filters(expression):
+    """An alert's expression that returns a value whether or not the alert fires."""
     return COMPARISON.sub(r" \1 bool ", expression)

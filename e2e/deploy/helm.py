@@ -1,13 +1,8 @@
-#!/usr/bin/env python3
-"""The Helm chart: rendered by Helm's own engine, and held against Kubernetes' schemas.
+"""The Helm chart: rendered by Helm's own engine, and validated with Kubernetes' schemas.
 
-    python3 e2e/deploy/helm.py
+    target/helm/bin/python -m e2e.deploy.helm
 
-It needs the packages `helm-sdkpy`, `kubernetes-validate` and `PyYAML`. scripts/test has them in an environment of its own:
-
-    python3 -m venv target/helm && target/helm/bin/pip install --ignore-requires-python helm-sdkpy kubernetes-validate pyyaml
-
-`--ignore-requires-python`: helm-sdkpy asks for Python 3.12, and works with Debian 12's 3.11.
+It needs the packages `helm-sdkpy`, `kubernetes-validate` and `PyYAML`. scripts/test installs them to target/helm.
 """
 
 import asyncio
@@ -20,57 +15,60 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "e2e"))
-sys.dont_write_bytecode = True
-
-from deploy.apiserver import Cluster  # noqa: E402
-from deploy.report import Report  # noqa: E402
-from harness.outcome import Failed, Skipped, check, equal  # noqa: E402
+from e2e.deploy.apiserver import Cluster
+from testkit.build import PCKTR, ROOT, need_pcktr
+from testkit.outcome import Failed, Skipped, check, equal
+from testkit.report import Report
 
 CHART = ROOT / "deploy/helm/packeteur"
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))
 NAMESPACE = "packets"
 OLDEST = (1, 27)
 
-# Helm's severities: what is more than an information is not clean.
+# The severity of a warning from `helm lint`.
 WARNING = 2
 
-# What cannot work, and what the message says.
-REFUSED = {
+# Values that must be rejected, and a part of the message.
+REJECTED = {
     "no collector": ({"collector": {"enabled": False}}, "there is no collector to send to"),
     "nothing at all": ({"mode": "none", "collector": {"enabled": False}}, "there is nothing to install"),
-    "an endpoint that nobody uses": ({"mode": "observe", "relayEndpoint": "tcp://c:1"}, "only captures send packets"),
-    "a setting that is a value": ({"settings": {"FILTER": "tcp"}}, "settings.FILTER: set the value `filter` instead"),
-    "an output that is a value": (
+    "an unused endpoint": ({"mode": "observe", "relayEndpoint": "tcp://c:1"}, "only captures send packets"),
+    "a setting with a value of its own": (
+        {"settings": {"FILTER": "tcp"}},
+        "settings.FILTER: set the value `filter` instead",
+    ),
+    "an output setting with a value of its own": (
         {"collector": {"settings": {"OUTPUT": "/x"}}},
         "collector.settings.OUTPUT: set the value `collector.output` instead",
     ),
     "no devices": ({"devices": []}, "devices is empty"),
-    "one port twice": ({"collector": {"ports": {"metrics": 7386}}}, "relay and metrics are both 7386"),
-    "one port of a node twice": (
+    "the same port twice": ({"collector": {"ports": {"metrics": 7386}}}, "relay and metrics are both 7386"),
+    "the same port of a node twice": (
         {"metricsPort": 9108, "collector": {"hostNetwork": True}},
         "with collector.hostNetwork both are the node's",
     ),
-    "a policy for a node": (
+    "a network policy with the host network": (
         {"collector": {"hostNetwork": True}, "networkPolicy": {"enabled": True}},
         "networkPolicy.enabled has no effect",
     ),
-    "a monitor of nothing": (
+    "a service monitor without a collector": (
         {"mode": "observe", "collector": {"enabled": False}, "serviceMonitor": {"enabled": True}},
         "serviceMonitor.enabled is about the collector",
     ),
-    "a monitor of no nodes": ({"mode": "none", "podMonitor": {"enabled": True}}, "podMonitor.enabled is about the nodes"),
-    "a mode that there is not": ({"mode": "sniff"}, "mode"),
-    "a name that there is not": ({"device": "eth0"}, "device"),
-    "a port that there is not": ({"metricsPort": 70000}, "metricsPort"),
+    "a pod monitor without captures": (
+        {"mode": "none", "podMonitor": {"enabled": True}},
+        "podMonitor.enabled is about the nodes",
+    ),
+    "an unknown mode": ({"mode": "sniff"}, "mode"),
+    "an unknown value": ({"device": "eth0"}, "device"),
+    "an invalid port": ({"metricsPort": 70000}, "metricsPort"),
     "an endpoint without a port": ({"relayEndpoint": "tcp://collector"}, "relayEndpoint"),
-    "devices in one text": ({"devices": ["eth0,eth1"]}, "devices"),
-    "an observer that there is not": ({"observe": "packets"}, "observe"),
-    "a number for a setting": ({"settings": {"SNAPLEN": 256}}, "SNAPLEN"),
-    "a size that there is not": ({"collector": {"output": {"volume": {"size": "lots"}}}}, "size"),
+    "devices as one string": ({"devices": ["eth0,eth1"]}, "devices"),
+    "an unknown observer": ({"observe": "packets"}, "observe"),
+    "a number as a setting": ({"settings": {"SNAPLEN": 256}}, "SNAPLEN"),
+    "an invalid size": ({"collector": {"output": {"volume": {"size": "lots"}}}}, "size"),
     "a reader without a command": ({"collector": {"output": {"reader": {"command": []}}}}, "command"),
-    "addresses without a length": ({"networkPolicy": {"relayFrom": ["192.0.2.1"]}}, "relayFrom"),
+    "addresses without a prefix length": ({"networkPolicy": {"relayFrom": ["192.0.2.1"]}}, "relayFrom"),
 }
 
 
@@ -85,14 +83,16 @@ class Chart:
         except ImportError as error:
             raise Skipped(f"{error.name} is not installed (pip: helm-sdkpy, kubernetes-validate, PyYAML)") from None
         self.helm, self.kubernetes, self.yaml = helm_sdkpy, kubernetes_validate, yaml
-        minors = {tuple(int(part) for part in version.split(".")[:2]) for version in kubernetes_validate.utils.all_versions()}
+        minors = {
+            tuple(int(part) for part in version.split(".")[:2]) for version in kubernetes_validate.utils.all_versions()
+        }
         self.versions = [f"{major}.{minor}" for major, minor in sorted(minors) if (major, minor) >= OLDEST]
 
     def values(self, path):
         return {} if path is None else self.yaml.safe_load(path.read_text())
 
     def render(self, values):
-        """What the chart would create in a cluster."""
+        """The objects that the chart creates."""
         cluster = Cluster(OLDEST)
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -104,7 +104,7 @@ class Chart:
         return cluster.created
 
     def lint(self, path):
-        """What `helm lint` says of the chart with other values."""
+        """Runs `helm lint` on the chart with these values. Warnings are errors."""
         with tempfile.TemporaryDirectory() as folder:
             copy = shutil.copytree(CHART, Path(folder, CHART.name))
             values = self.yaml.safe_load((CHART / "values.yaml").read_text())
@@ -112,15 +112,15 @@ class Chart:
             cluster = Cluster(OLDEST)
             try:
                 configuration = self.helm.Configuration(namespace=NAMESPACE, kubeconfig=cluster.kubeconfig(folder))
-                said = asyncio.run(self.helm.Lint(configuration).run(str(copy)))
+                result = asyncio.run(self.helm.Lint(configuration).run(str(copy)))
             finally:
                 cluster.close()
-        check(said["TotalChartsLinted"] == 1 and not said["Errors"], f"lint says {said}")
-        loud = [message for message in said["Messages"] or [] if message["Severity"] >= WARNING]
-        equal(loud, [], "warnings and errors")
+        check(result["TotalChartsLinted"] == 1 and not result["Errors"], f"lint reports {result}")
+        warnings = [message for message in result["Messages"] or [] if message["Severity"] >= WARNING]
+        equal(warnings, [], "warnings and errors")
 
     def validate(self, objects):
-        """Holds all objects against the schemas of every version, strictly: a field that is not there is a mistake."""
+        """Validates all objects with the schemas of every version. Unknown fields are errors."""
         for version in self.versions:
             for one in objects:
                 if one["apiVersion"].startswith("monitoring.coreos.com/"):
@@ -131,17 +131,18 @@ class Chart:
                     where = ".".join(map(str, error.path))
                     raise Failed(f"Kubernetes {version}: {name_of(one)}: {where}: {error.message}") from None
 
-    def refuses(self, values, message):
+    def rejects(self, values, message):
+        """Checks that rendering fails with this message."""
         try:
             objects = self.render(values)
         except self.helm.HelmError as error:
             check(message in str(error), f"the message is: {error}")
         else:
-            raise Failed(f"it renders {len(objects)} objects")
+            raise Failed(f"accepted: it renders {len(objects)} objects")
 
 
 def merged(base, over):
-    """Values over values, as Helm lays them."""
+    """Values overridden by other values, as Helm merges them."""
     if not isinstance(base, dict) or not isinstance(over, dict):
         return over
     return base | {key: merged(base[key], value) if key in base else value for key, value in over.items()}
@@ -165,9 +166,10 @@ def environment(one):
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
-def hangs_together(objects):
-    """Selectors find what they mean, ports have names that are there, and the nodes find their collector."""
+def is_consistent(objects):
+    """Selectors match, port names and volumes exist, and the captures' endpoint is the collector's."""
     workloads = of_kind(objects, "DaemonSet") + of_kind(objects, "StatefulSet")
+    check(workloads, "nothing is rendered")
     labels = {name_of(one): one["spec"]["template"]["metadata"]["labels"] for one in workloads}
     ports = {}
     for one in workloads:
@@ -193,7 +195,9 @@ def hangs_together(objects):
             check(port["targetPort"] in ports[pods], f"{name_of(service)}: {port}")
     for monitor in of_kind(objects, "PodMonitor"):
         (pods,) = found(monitor["spec"]["selector"]["matchLabels"])
-        check({endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports[pods], name_of(monitor))
+        check(
+            {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports[pods], name_of(monitor)
+        )
     for monitor in of_kind(objects, "ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"].items()
         (service,) = [one for one in of_kind(objects, "Service") if selector <= one["metadata"]["labels"].items()]
@@ -207,7 +211,7 @@ def hangs_together(objects):
 
 
 def is_confined(objects):
-    """No root, no capability but the one that devices need, nothing writable but what is meant to be."""
+    """No root, no capability but NET_RAW for captures, and a read-only root file system."""
     for one in of_kind(objects, "DaemonSet") + of_kind(objects, "StatefulSet"):
         pod = one["spec"]["template"]["spec"]
         check(pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False, name_of(one))
@@ -221,17 +225,15 @@ def is_confined(objects):
             check("limits" in container["resources"], f"{name_of(one)} has no limits")
 
 
-def takes_settings(objects):
-    """The program knows all the settings that it is given, and libpcap takes the filter."""
-    program = os.environ.get("PCKTR", str(ROOT / "target/release/pcktr"))
-    if not os.access(program, os.X_OK):
-        raise Skipped(f"{program} is not built")
-    text = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10, check=True).stdout
+def accepts_settings(objects):
+    """The program accepts all settings of the chart, including the filter."""
+    need_pcktr()
+    text = subprocess.run([PCKTR, "--help"], capture_output=True, text=True, timeout=10, check=True).stdout
     known = set(re.findall(r"^([A-Z_]+)=", text, re.MULTILINE))
     for one in of_kind(objects, "DaemonSet") + of_kind(objects, "StatefulSet"):
-        equal(sorted(set(environment(one)) - known), [], f"settings of {name_of(one)} that there are not")
+        equal(sorted(set(environment(one)) - known), [], f"unknown settings of {name_of(one)}")
         with tempfile.TemporaryDirectory() as folder:
-            # A capture of nothing: it opens no device, and ends. All that is wrong with its settings it says before.
+            # With an empty file as input it checks its settings, opens no device, and exits.
             empty = Path(folder, "empty.pcap")
             empty.write_bytes(bytes.fromhex("4d3cb2a1020004000000000000000000ffff000001000000"))
             own = {name: value for name, value in environment(one).items() if value is not None}
@@ -242,35 +244,36 @@ def takes_settings(objects):
                     own |= {"RELAY_ENDPOINT": "tcp://127.0.0.1:1"}
             else:
                 own |= {"COLLECT_ENDPOINT": "ipc://" + folder + "/relay"}
-            done = subprocess.run([program], env=own, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+            done = subprocess.run([PCKTR], env=own, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
             equal(done.returncode, 0, f"exit code of {name_of(one)}: {done.stderr.decode(errors='replace')}")
 
 
-def expected(objects, *kinds):
+def check_kinds(objects, *kinds):
     equal(sorted({one["kind"] for one in objects}), sorted(kinds), "kinds")
 
 
 def by_default(chart):
     objects = chart.render({})
-    expected(objects, "DaemonSet", "Service", "ServiceAccount", "StatefulSet")
+    check_kinds(objects, "DaemonSet", "Service", "ServiceAccount", "StatefulSet")
     (nodes,) = of_kind(objects, "DaemonSet")
     spec = nodes["spec"]["template"]["spec"]
     equal((spec["hostNetwork"], spec["dnsPolicy"]), (True, "ClusterFirstWithHostNet"), "network")
-    check(environment(nodes)["METRICS_ADDRPORT"] not in (":9108", ":9100", ":9090"), "a port of its own")
+    used = (":9108", ":9100", ":9090")
+    check(environment(nodes)["METRICS_ADDRPORT"] not in used, "the default port collides with other exporters")
     (collector,) = of_kind(objects, "StatefulSet")
     claims = collector["spec"]["volumeClaimTemplates"]
     equal([claim["spec"]["resources"]["requests"]["storage"] for claim in claims], ["10Gi"], "volumes")
 
 
 def with_everything(chart):
-    """The example `reader`: the stream goes to a sidecar's standard input; rules and dashboards are the ones of this tree."""
+    """The example `reader`: a sidecar reads the stream, and rules and dashboards are those of this repository."""
     objects = chart.render(chart.values(ROOT / "deploy/helm/examples/reader.yaml"))
     kinds = ["ConfigMap", "DaemonSet", "NetworkPolicy", "PodMonitor", "PrometheusRule", "Service", "ServiceAccount"]
-    expected(objects, *kinds, "ServiceMonitor", "StatefulSet")
+    check_kinds(objects, *kinds, "ServiceMonitor", "StatefulSet")
     (collector,) = of_kind(objects, "StatefulSet")
     by_name = {container["name"]: container for container in containers(collector)}
-    equal(by_name["pcktr"]["command"][-1], "/stream/packets", "where the collector writes")
-    equal(by_name["reader"]["command"][2], 'exec "$@" < /stream/packets', "what the reader reads")
+    equal(by_name["pcktr"]["command"][-1], "/stream/packets", "the collector's output")
+    equal(by_name["reader"]["command"][2], 'exec "$@" < /stream/packets', "the reader's input")
     (rules,) = of_kind(objects, "PrometheusRule")
     files = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
     groups = [group for path in files for group in chart.yaml.safe_load(path.read_text())["groups"]]
@@ -284,31 +287,31 @@ def with_everything(chart):
 
 def main():
     report = Report()
-    # Helm's engine tells there what it does; what is wrong it raises.
+    # Helm logs its progress to standard error. It reports errors as exceptions.
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
     try:
         chart = Chart()
     except Skipped as reason:
-        report.skip("helm", reason)
-        report.close()
+        report.skipped("helm", reason)
+        return report.close()
     for path in [None, *EXAMPLES]:
         name = "helm: " + ("defaults" if path is None else path.stem)
         report.run(f"{name}: lint is clean", chart.lint, path)
         objects = []
         if not report.run(f"{name}: renders", lambda: objects.extend(chart.render(chart.values(path)))):
             continue
-        check(objects, "nothing is rendered")
         versions = f"{chart.versions[0]} to {chart.versions[-1]}"
         report.run(f"{name}: is valid for Kubernetes {versions}", chart.validate, objects)
-        report.run(f"{name}: hangs together", hangs_together, objects)
+        report.run(f"{name}: is consistent", is_consistent, objects)
         report.run(f"{name}: is confined", is_confined, objects)
-        report.run(f"{name}: the program takes its settings", takes_settings, objects)
-    report.run("helm: defaults are a capture on every node, and a collector with a volume", by_default, chart)
-    report.run("helm: reader has it all", with_everything, chart)
-    for name, (values, message) in REFUSED.items():
-        report.run(f"helm: refuses {name}", chart.refuses, values, message)
-    report.close()
+        report.run(f"{name}: the program accepts its settings", accepts_settings, objects)
+    report.run("helm: the defaults are a capture on every node, and a collector with a volume", by_default, chart)
+    report.run("helm: the example `reader` has sidecar, rules and dashboards", with_everything, chart)
+    for name, (values, message) in REJECTED.items():
+        report.run(f"helm: rejects {name}", chart.rejects, values, message)
+    return report.close()
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,5 @@
-#!/usr/bin/env python3
-"""Dashboards and rules, by a real Prometheus that has scraped real programs under traffic: every query has an answer.
-
-    python3 e2e/deploy/prometheus.py
-"""
+"""Dashboards and rules: every query has a result in a Prometheus that scrapes the program under traffic. Run as
+`python3 -m e2e.deploy.prometheus`."""
 
 import json
 import os
@@ -11,17 +8,13 @@ import subprocess
 import sys
 import tempfile
 import urllib.parse
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "e2e"))
-sys.dont_write_bytecode = True
-
-from deploy.dashboards import DASHBOARDS, Dashboard, asked  # noqa: E402
-from deploy.report import Report  # noqa: E402
-from harness import http, isolation, pcktr  # noqa: E402
-from harness.outcome import Failed, Skipped, check, equal, until  # noqa: E402
-from harness.scene import Scene  # noqa: E402
+from e2e.deploy.dashboards import DASHBOARDS, Dashboard, without_filters
+from testkit import http, isolation
+from testkit.build import ROOT, need_pcktr
+from testkit.outcome import Failed, Skipped, check, equal, until
+from testkit.report import Report
+from testkit.testbed import Testbed
 
 RULES = ROOT / "deploy/prometheus/rules"
 RULE_TESTS = ROOT / "deploy/prometheus/tests"
@@ -29,8 +22,8 @@ DEMO = ROOT / "deploy/compose"
 
 CAPTURES, COLLECTORS = "packeteur-capture", "packeteur-collect"
 
-# For everything that is asked for to come about: rates need a few scrapes, one a second.
-PATIENCE = 90
+# Seconds until every query has a result: rates need a few scrapes, one per second.
+TIMEOUT = 90
 
 CONFIGURATION = """\
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -51,28 +44,27 @@ def promtool(*arguments):
 
 
 class Monitoring:
-    """A network of its own, in which everything runs: hosts' traffic on `lo`, a router, two captures, an exporter, a collector,
+    """Runs everything in a network of its own: traffic on `lo`, a TZSP router, two captures, an exporter, a collector,
     and Prometheus."""
 
     def __init__(self, directory):
         if shutil.which("prometheus") is None:
             raise Skipped("prometheus is not installed")
-        if not os.access(pcktr.PCKTR, os.X_OK):
-            raise Skipped(f"{pcktr.PCKTR} is not built")
+        need_pcktr()
         isolation.isolate()
-        self.scene = scene = Scene(directory)
-        endpoint = scene.endpoint()
+        self.testbed = testbed = Testbed(directory)
+        endpoint = testbed.endpoint()
         common = {"observe": "all"}
-        self.collector = scene.collect("collector", collect_endpoint=endpoint, output="/dev/null", **common)
-        tzsp = scene.home.free_port()
+        self.collector = testbed.collect("collector", collect_endpoint=endpoint, output="/dev/null", **common)
+        tzsp = testbed.home.free_port()
         self.captures = [
-            scene.capture("host", device="lo", filter="port 8080", relay_endpoint=endpoint, **common),
-            scene.capture("router", tzsp_port=tzsp, relay_endpoint=endpoint, **common),
-            scene.observe("exporter", device="lo", filter="port 8080", **common),
+            testbed.capture("host", device="lo", filter="port 8080", relay_endpoint=endpoint, **common),
+            testbed.capture("router", tzsp_port=tzsp, relay_endpoint=endpoint, **common),
+            testbed.observe("exporter", device="lo", filter="port 8080", **common),
         ]
-        scene.start("traffic", sys.executable, str(DEMO / "traffic.py"), "127.0.0.1")
-        scene.start("sniffer", sys.executable, str(DEMO / "router.py"), "127.0.0.1", str(tzsp))
-        self.port = scene.home.free_port()
+        testbed.start("traffic", sys.executable, str(DEMO / "traffic.py"), "127.0.0.1")
+        testbed.start("sniffer", sys.executable, str(DEMO / "router.py"), "127.0.0.1", str(tzsp))
+        self.port = testbed.home.free_port()
         targets = ", ".join(f'"127.0.0.1:{capture.metrics_port()}"' for capture in self.captures)
         configuration = CONFIGURATION.format(
             rules=RULES,
@@ -81,49 +73,51 @@ class Monitoring:
             capture_targets=targets,
             collector=self.collector.metrics_port(),
         )
-        self.prometheus = scene.start(
+        self.prometheus = testbed.start(
             "prometheus",
             "prometheus",
-            f"--config.file={scene.write('prometheus.yml', configuration.encode())}",
-            f"--storage.tsdb.path={scene.path('tsdb')}",
+            f"--config.file={testbed.write('prometheus.yml', configuration.encode())}",
+            f"--storage.tsdb.path={testbed.path('tsdb')}",
             f"--web.listen-address=127.0.0.1:{self.port}",
         )
         self.prometheus.wait_for_log("Server is ready to receive web requests", 60)
 
     def api(self, path, **parameters):
-        answer = http.get(self.scene.home, self.port, f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+        answer = http.get(self.testbed.home, self.port, f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
         answer = json.loads(answer.text)
         if answer["status"] != "success":
             raise Failed(f"{answer['error']}: {parameters}")
         return answer["data"]
 
     def has_data(self, expression):
-        """Whether there is a number for an answer."""
+        """Whether the result has a number."""
         return any(series["value"][1] != "NaN" for series in self.api("query", query=expression)["result"])
 
-    def all_are_scraped(self):
+    def scrapes_all(self):
         def health():
             targets = self.api("targets")["activeTargets"]
             return {target["scrapeUrl"]: target["lastError"] or target["health"] for target in targets}
 
         until(lambda: set(health().values()) == {"up"} and len(health()) == 4, lambda: f"targets: {health()}", 30)
 
-    def answers(self, queries):
-        """Waits until each of them has an answer."""
+    def has_results(self, queries):
+        """Waits until each query has a result."""
         left = list(queries)
         check(left, "no queries")
 
-        def answered():
+        def all_found():
             left[:] = [query for query in left if not self.has_data(query.expression)]
             return not left
 
-        def told():
-            return f"{len(left)} queries without data:\n" + "\n".join(f"{query.place}: {query.expression}" for query in left)
+        def report():
+            return f"{len(left)} queries without a result:\n" + "\n".join(
+                f"{query.place}: {query.expression}" for query in left
+            )
 
-        until(answered, told, PATIENCE)
+        until(all_found, report, TIMEOUT)
 
-    def rules_work(self):
-        """What is recorded is there, and what is alerted of is looked at; nothing of it fails."""
+    def rules_have_results(self):
+        """Recording rules have results, alerting rules evaluate series, and none fails."""
 
         def rules():
             return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]
@@ -131,26 +125,26 @@ class Monitoring:
         def left():
             found = []
             for rule in rules():
-                expression = rule["name"] if rule["type"] == "recording" else asked(rule["query"])
+                expression = rule["name"] if rule["type"] == "recording" else without_filters(rule["query"])
                 if rule["health"] != "ok" or not self.has_data(expression):
                     found.append(f"{rule['name']}: {rule['health']} {rule.get('lastError', '')}: {expression}")
             return found
 
-        until(lambda: rules() and not left(), lambda: "rules without data:\n" + "\n".join(left()), PATIENCE)
+        until(lambda: rules() and not left(), lambda: "rules without a result:\n" + "\n".join(left()), TIMEOUT)
 
     def nothing_fires(self):
-        """Nor is about to, among programs that are well."""
+        """No alert fires or is pending."""
         equal([alert["labels"] for alert in self.api("alerts")["alerts"]], [], "alerts")
 
-    def every_sample_counts(self):
-        """Prometheus has left out none: not for standing there twice, nor for its time."""
-        text = http.get(self.scene.home, self.port, "/metrics").text
-        left_out = [
+    def no_sample_is_rejected(self):
+        """Prometheus rejects no sample as a duplicate or for its timestamp."""
+        text = http.get(self.testbed.home, self.port, "/metrics").text
+        rejected = [
             line
             for line in text.splitlines()
             if line.startswith("prometheus_target_scrapes_sample_") and not line.endswith(" 0")
         ]
-        equal(left_out, [], "samples left out")
+        equal(rejected, [], "rejected samples")
 
 
 def main():
@@ -165,25 +159,26 @@ def main():
     monitoring = None
     try:
         monitoring = Monitoring(directory)
-        report.run("prometheus: scrapes all programs", monitoring.all_are_scraped)
+        report.run("prometheus: scrapes all programs", monitoring.scrapes_all)
         for dashboard in dashboards:
-            chosen = dashboard.variables["job"].get("includeAll") is not True
-            for job in [CAPTURES, COLLECTORS] if chosen else [None]:
-                name = f"dashboard {dashboard.path.stem}: every query has an answer" + (f" from {job}" if job else "")
+            single = dashboard.variables["job"].get("includeAll") is not True
+            for job in [CAPTURES, COLLECTORS] if single else [None]:
+                name = f"dashboard {dashboard.path.stem}: every query has a result" + (f" from {job}" if job else "")
                 values = {"job": job} if job else {}
-                report.run(name, lambda: monitoring.answers(dashboard.queries(values)))
-        report.run("prometheus: every rule has an answer", monitoring.rules_work)
-        report.run("prometheus: no alert among programs that are well", monitoring.nothing_fires)
-        report.run("prometheus: takes every sample", monitoring.every_sample_counts)
+                report.run(name, lambda: monitoring.has_results(dashboard.queries(values)))
+        report.run("prometheus: every rule has a result", monitoring.rules_have_results)
+        report.run("prometheus: no alert fires", monitoring.nothing_fires)
+        report.run("prometheus: rejects no sample", monitoring.no_sample_is_rejected)
     except Skipped as reason:
-        report.skip("prometheus: dashboards and rules", reason)
+        report.skipped("prometheus: dashboards and rules", reason)
     finally:
         if monitoring is not None:
-            monitoring.scene.clear()
-            if report.failed:
-                print(monitoring.scene.logs())
+            monitoring.testbed.close()
+            if report.counts["failed"]:
+                print(monitoring.testbed.logs())
         shutil.rmtree(directory, ignore_errors=True)
-    report.close()
+    return report.close()
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

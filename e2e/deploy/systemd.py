@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""The systemd units: what systemd's own tools say of them, and what they say where their settings are missing."""
+"""The systemd units: checked with systemd's own tools, and compared with the program's settings."""
 
 import os
 import re
@@ -10,17 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "e2e"))
-sys.dont_write_bytecode = True
-
-from deploy.report import Report  # noqa: E402
-from harness.outcome import Skipped, check, equal  # noqa: E402
+from testkit.build import PCKTR, ROOT, need_pcktr
+from testkit.outcome import Skipped, check, equal
+from testkit.report import Report
 
 UNITS = ROOT / "deploy" / "systemd"
 MODES = ["capture", "collect", "observe"]
 
-# What `systemd-analyze security` may say at most; 10 is a service without any bounds.
+# The limit for the exposure level of `systemd-analyze security`; 10 is a service without any restrictions.
 EXPOSURE = 3.0
 
 
@@ -38,16 +34,18 @@ def unit(mode):
 
 
 def lines(mode, key):
-    """The values of a key, in the order of the unit."""
+    """The values of a key, in the unit's order."""
     text = unit(mode).read_text()
     return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
 
 
 def verify(mode):
-    """Silent, in a root that has what the unit starts, as an installation has."""
+    """`systemd-analyze verify` has no complaints, in a root directory with the programs that the unit starts."""
     need("systemd-analyze")
     with tempfile.TemporaryDirectory() as root:
-        programs = {command.lstrip("-+!:@").split()[0] for key in ("ExecStart", "ExecStartPre") for command in lines(mode, key)}
+        programs = {
+            command.lstrip("-+!:@").split()[0] for key in ("ExecStart", "ExecStartPre") for command in lines(mode, key)
+        }
         for program in programs:
             path = Path(root, program.lstrip("/"))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,56 +54,50 @@ def verify(mode):
         system.mkdir(parents=True)
         shutil.copy(unit(mode), system)
         shutil.copytree("/lib/systemd/system", Path(root, "lib/systemd/system"), symlinks=True)
-        answer = run("systemd-analyze", "verify", f"--root={root}", unit(mode).name)
-    said = answer.stdout + answer.stderr
-    equal((answer.returncode, said), (0, ""), "exit code and what it says")
+        result = run("systemd-analyze", "verify", f"--root={root}", unit(mode).name)
+    equal((result.returncode, result.stdout + result.stderr), (0, ""), "exit code and output")
 
 
 def verify_notices(mode):
-    """The same check with a key that systemd doesn't know: it would have told."""
+    """The same check reports an unknown key."""
     need("systemd-analyze")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, unit(mode).name)
         copy.write_text(unit(mode).read_text().replace("NoNewPrivileges=", "NoNewPrivilege="))
-        answer = run("systemd-analyze", "verify", str(copy))
-    check("NoNewPrivilege" in answer.stderr, f"it says: {answer.stderr}")
+        result = run("systemd-analyze", "verify", str(copy))
+    check("NoNewPrivilege" in result.stderr, f"output: {result.stderr}")
 
 
 def security(mode):
     need("systemd-analyze")
-    answer = run("systemd-analyze", "security", "--offline=true", str(unit(mode)))
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", answer.stdout)
-    check(found, f"no exposure level: {answer.stdout}{answer.stderr}")
+    result = run("systemd-analyze", "security", "--offline=true", str(unit(mode)))
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", result.stdout)
+    check(found, f"no exposure level: {result.stdout}{result.stderr}")
     check(float(found[1]) < EXPOSURE, found[0])
 
 
 def capabilities(mode):
-    """One where a device is opened, else none."""
+    """One for units that open devices, none for the collector."""
     want = [] if mode == "collect" else ["CAP_NET_RAW"]
     equal(lines(mode, "AmbientCapabilities"), want, "AmbientCapabilities")
     equal(lines(mode, "CapabilityBoundingSet"), want or [""], "CapabilityBoundingSet")
 
 
 def missing_settings(mode):
-    """The first command of the unit says which file is missing."""
+    """The unit's first command names the missing file."""
     settings = f"/etc/default/pcktr-{mode}"
     if os.path.exists(settings):
-        raise Skipped(f"{settings} is there")
-    answer = run(*shlex.split(lines(mode, "ExecStartPre")[0]))
-    equal(answer.stderr, f"no settings: {settings} is missing\n", "what it says")
-    equal(answer.returncode, 78, "exit code")
+        raise Skipped(f"{settings} exists")
+    result = run(*shlex.split(lines(mode, "ExecStartPre")[0]))
+    equal(result.stderr, f"no settings: {settings} is missing\n", "standard error")
+    equal(result.returncode, 78, "exit code")
     equal(lines(mode, "EnvironmentFile"), [f"-{settings}"], "EnvironmentFile")
 
 
 def known_settings(mode):
-    """What the file of settings names is a setting of the program, of that mode."""
-    program = os.environ.get("PCKTR", str(ROOT / "target/release/pcktr"))
-    if not os.access(program, os.X_OK):
-        raise Skipped(f"{program} is not built")
-    table = {
-        name: modes
-        for name, modes in re.findall(r"^([A-Z_]+)=.*?  (\S[a-z, ]*)$", run(program, "--help").stdout, re.MULTILINE)
-    }
+    """The settings in the unit's default file exist, and apply to its mode."""
+    need_pcktr()
+    table = dict(re.findall(r"^([A-Z_]+)=.*?  (\S[a-z, ]*)$", run(PCKTR, "--help").stdout, re.MULTILINE))
     text = (UNITS / "default" / f"pcktr-{mode}").read_text()
     names = re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)
     check(names, "no settings")
@@ -114,13 +106,18 @@ def known_settings(mode):
         check(mode in table[name] or table[name].endswith("all"), f"{name}: not for {mode}, but for {table[name]}")
 
 
-report = Report()
-for mode in MODES:
-    name = f"systemd: pcktr-{mode}"
-    report.run(f"{name}: `systemd-analyze verify` is silent", verify, mode)
-    report.run(f"{name}: `systemd-analyze verify` notices a mistake", verify_notices, mode)
-    report.run(f"{name}: exposure is below {EXPOSURE}", security, mode)
-    report.run(f"{name}: has just the capabilities that it needs", capabilities, mode)
-    report.run(f"{name}: says which file is missing", missing_settings, mode)
-    report.run(f"{name}: its settings are the program's", known_settings, mode)
-report.close()
+def main():
+    report = Report()
+    for mode in MODES:
+        name = f"systemd: pcktr-{mode}"
+        report.run(f"{name}: `systemd-analyze verify` accepts it", verify, mode)
+        report.run(f"{name}: `systemd-analyze verify` reports an unknown key", verify_notices, mode)
+        report.run(f"{name}: exposure is below {EXPOSURE}", security, mode)
+        report.run(f"{name}: has only the capabilities that it needs", capabilities, mode)
+        report.run(f"{name}: reports missing settings", missing_settings, mode)
+        report.run(f"{name}: its settings exist", known_settings, mode)
+    return report.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

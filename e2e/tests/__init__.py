@@ -1,4 +1,4 @@
-"""The tests, one file for each thing that they are about. A test is a function `test_...` that is handed a scene.
+"""The tests, one file for each subject. A test is a function `test_...` with a [`Testbed`] as its argument.
 
-One that says `alone = True` runs when no other does.
+A test with the attribute `alone = True` runs while no other test runs.
 """

@@ -1,16 +1,16 @@
-"""Several hosts captured at once, beside tcpdump on the same devices."""
+"""Captures on several hosts at once, compared with tcpdump on the same devices."""
 
 import socket
 import threading
 import time
 
-from harness import pcap, traffic
-from harness.ledger import Account, check_agreement, nothing_lost
-from harness.outcome import check, equal, until
+from testkit import pcap, traffic
+from testkit.ledger import Account, check_agreement, nothing_lost
+from testkit.outcome import check, equal, until
 
 
 def talk(hosts, connections):
-    """Every host talks to every other: ping, datagrams, fragments, and TCP in pieces of up to 64 KiB."""
+    """Every host sends to every other: ping, datagrams, fragments, and TCP segments of up to 64 KiB."""
     for index, host in enumerate(hosts):
         for number, other in enumerate(hosts, 1):
             if number == index + 1:
@@ -25,9 +25,9 @@ def talk(hosts, connections):
 
 
 def echo(host, other, address):
-    """A connection on which everything comes back. With the offloads of virtual cables, segments of up to 64 KiB
-    stand in the capture."""
-    with other.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    """Sends data on a TCP connection, and receives it back. With the offloads of veth devices, the captured segments
+    have up to 64 KiB."""
+    with other.open_socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind((address, 0))
         listener.listen()
 
@@ -56,23 +56,23 @@ def in_order(packets):
     return all(a <= b for a, b in zip(times, times[1:]))
 
 
-def beside_tcpdump(scene, connections, output_format):
-    """Captures on three hosts while they talk, beside tcpdump on each. Returns the hosts, what the collector wrote,
-    and what each tcpdump did."""
-    hosts = scene.lan("one", "two", "three")
-    clock = traffic.stamp_in_the_kernel(scene.home)
-    endpoint = scene.endpoint("10.9.0.100")
-    # The relay's packets cross the same devices; a capture leaves them out by itself.
+def beside_tcpdump(testbed, connections, output_format):
+    """Captures on three hosts while they send, with tcpdump on each of them. Returns the hosts, the collector, the
+    packets that the collector wrote, and those of each tcpdump."""
+    hosts = testbed.lan("one", "two", "three")
+    clock = traffic.share_timestamps(testbed.home)
+    endpoint = testbed.endpoint("10.9.0.100")
+    # The relay uses the same devices. A capture excludes its own connection.
     expression = f"not tcp port {endpoint.rpartition(':')[2]}"
-    judges = [scene.tcpdump(f"tcpdump-{host.name}", "eth0", host, expression) for host in hosts]
-    collect = scene.collect(collect_endpoint=endpoint, output_format=output_format)
-    captures = [scene.capture(host.name, host, device="eth0", relay_endpoint=endpoint) for host in hosts]
+    dumps = [testbed.tcpdump(f"tcpdump-{host.name}", "eth0", host, expression) for host in hosts]
+    collect = testbed.collect(collect_endpoint=endpoint, output_format=output_format)
+    captures = [testbed.capture(host.name, host, device="eth0", relay_endpoint=endpoint) for host in hosts]
     for capture in captures:
         capture.ready().connected()
     begin = time.time_ns()
     talk(hosts, connections)
     end = time.time_ns()
-    # Packets that come later show that everything before has been written.
+    # When these later packets are in the files, everything before has been written.
     for number, host in enumerate(hosts, 1):
         host.run("ping", "-q", "-c", "2", "-i", "0.01", f"10.9.0.{number % 3 + 1}")
 
@@ -80,20 +80,21 @@ def beside_tcpdump(scene, connections, output_format):
         return [packet for packet in packets if begin <= packet.time <= end]
 
     seen = []
-    for judge, path in judges:
+    for tcpdump, path in dumps:
 
         def everything(path=path):
             with open(path, "rb") as file:
                 packets = pcap.parse(file.read()).packets
             return packets if packets and packets[-1].time > end else None
 
-        seen.append(within(until(everything, f"all packets of {judge.name}")))
-        judge.stop()
+        seen.append(within(until(everything, f"{tcpdump.name} has not written all packets")))
+        tcpdump.stop()
     for capture in captures:
         capture.stop()
-    collect.wait_for_metric("packeteur_source_written_packets_total", sum(
-        capture.last_metrics().sum("packeteur_relay_sent_packets_total") for capture in captures
-    ))
+    collect.wait_for_metric(
+        "packeteur_source_written_packets_total",
+        sum(capture.last_metrics().sum("packeteur_relay_sent_packets_total") for capture in captures),
+    )
     collect.stop()
     clock.close()
 
@@ -103,60 +104,59 @@ def beside_tcpdump(scene, connections, output_format):
         account.check_sums()
         nothing_lost(account)
         check_agreement(account, capture.last_metrics())
-        equal(capture.losses_in_log(), [], f"losses in the log of {capture.name}")
-    written = scene.packets(collect)
+        equal(capture.losses_in_log(), [], f"errors in the log of {capture.name}")
+    written = testbed.packets(collect)
     check(in_order(written), "the packets are not in order")
     return hosts, collect, within(written), seen
 
 
-def test_three_talking_hosts_match_tcpdump(scene):
-    """What comes out of the collector is what tcpdump saw on the three devices: byte for byte, to the nanosecond, in
-    order, with none of the relay's own packets among it."""
-    _, _, written, seen = beside_tcpdump(scene, connections=False, output_format="pcap")
+def test_three_talking_hosts_match_tcpdump(testbed):
+    """The collector writes what tcpdump captured on the three devices: the same bytes and timestamps, in order, and
+    without the relay's own packets."""
+    _, _, written, seen = beside_tcpdump(testbed, connections=False, output_format="pcap")
     everything = [packet for packets in seen for packet in packets]
-    check(len(everything) > 3000, f"only {len(everything)} packets: too few to show anything")
-    # Of packets of the same nanosecond, any order is right.
-    equal(sorted(written), sorted(everything), "packets of the collector, of tcpdump")
+    check(len(everything) > 3000, f"only {len(everything)} packets: too few for a meaningful test")
+    # Packets of the same nanosecond may be in any order.
+    equal(sorted(written), sorted(everything), "packets of the collector, packets of tcpdump")
 
 
-def test_three_connected_hosts_match_tcpdump(scene):
-    """The same with TCP, host by host: in segments as large as the offloads make them.
+def test_three_connected_hosts_match_tcpdump(testbed):
+    """The same with TCP and large segments, host by host.
 
-    Until a segment has left the machine, Linux keeps with it when it may depart (`skb->tstamp_type`), and takes the
-    time of its capture for each capture anew. So for segments the two may differ by what the kernel needs to go
-    from one to the other."""
-    hosts, collect, written, seen = beside_tcpdump(scene, connections=True, output_format="pcapng")
-    names = [interface.name for interface in scene.capture_file(collect).interfaces]
+    The timestamp of an outgoing TCP segment is its departure time (`skb->tstamp_type`), so each capture socket takes a
+    timestamp of its own. The two captures of a segment may differ by the time between them."""
+    hosts, collect, written, seen = beside_tcpdump(testbed, connections=True, output_format="pcapng")
+    names = [interface.name for interface in testbed.capture_file(collect).interfaces]
     check(max(len(packet.data) for packets in seen for packet in packets) > 32_000, "no large segments")
-    for host, judged in zip(hosts, seen):
+    for host, dumped in zip(hosts, seen):
         interface = names.index(f"{host.name}/eth0")
         got = [packet._replace(interface=0) for packet in written if packet.interface == interface]
-        what = f"of the collector, of tcpdump, on {host.name}"
-        # A device's queues hand packets out microseconds out of order; tcpdump leaves them so.
-        others = [sorted(p for p in packets if not is_tcp(p)) for packets in (got, judged)]
+        what = f"of collector and tcpdump on {host.name}"
+        # A device may deliver packets microseconds out of order, and tcpdump does not sort them.
+        others = [sorted(p for p in packets if not is_tcp(p)) for packets in (got, dumped)]
         equal(*others, f"packets {what}")
-        # Segments that pass two captures at nearly the same time may do so in either order.
-        segments = [sorted(filter(is_tcp, packets), key=lambda p: (p.data, p.time)) for packets in (got, judged)]
+        # Two segments at nearly the same time may be captured in either order.
+        segments = [sorted(filter(is_tcp, packets), key=lambda p: (p.data, p.time)) for packets in (got, dumped)]
         equal([p.data for p in segments[0]], [p.data for p in segments[1]], f"segments {what}")
         apart = max(abs(a.time - b.time) for a, b in zip(*segments))
-        check(apart < 10_000_000, f"times of segments are up to {apart} ns apart")
+        check(apart < 10_000_000, f"timestamps of segments differ by up to {apart} ns")
 
 
 def is_tcp(packet):
     return packet.data[12:14] == b"\x08\0" and packet.data[23] == 6
 
 
-def test_several_devices_of_one_host(scene):
-    """`DEVICE=a,b` is two sources, merged in order."""
-    scene.lan("one")
-    endpoint = scene.endpoint()
-    collect = scene.collect(collect_endpoint=endpoint, output_format="pcapng", exit_on_end="true")
-    capture = scene.capture(device="switch, port1", filter="icmp", relay_endpoint=endpoint).ready().connected()
-    scene.home.run("ping", "-q", "-c", "5", "-i", "0.05", "10.9.0.1")
+def test_several_devices_of_one_host(testbed):
+    """`DEVICE=a,b` makes two sources, merged in order."""
+    testbed.lan("one")
+    endpoint = testbed.endpoint()
+    collect = testbed.collect(collect_endpoint=endpoint, output_format="pcapng", exit_on_end="true")
+    capture = testbed.capture(device="switch, port1", filter="icmp", relay_endpoint=endpoint).ready().connected()
+    testbed.home.run("ping", "-q", "-c", "5", "-i", "0.05", "10.9.0.1")
     collect.wait_for_metric("packeteur_source_received_packets_total", 20)
     capture.stop()
     collect.wait()
-    file = scene.capture_file(collect)
+    file = testbed.capture_file(collect)
     check(in_order(file.packets), "the packets are not in order")
     counts = {
         interface.name: sum(packet.interface == number for packet in file.packets)

@@ -1,45 +1,45 @@
-"""The observers on real traffic: flows, streams, pairs; and TZSP, from a socket and from the wire."""
+"""The observers on real traffic: flows, streams, pairs; and TZSP, from a socket and from a device."""
 
 import socket
 import threading
 
-from harness import frames
-from harness.host import Host, join
-from harness.ledger import Account, nothing_lost
-from harness.outcome import check, equal, until
+from testkit import frames
+from testkit.host import Host, join
+from testkit.ledger import Account, nothing_lost
+from testkit.outcome import check, equal, until
 
-# What MikroTik's sniffer writes in front of an Ethernet frame: version 1, a received packet, Ethernet, no tags.
+# The TZSP header of MikroTik's sniffer: version 1, received packet, Ethernet; then the end tag.
 TZSP = bytes.fromhex("0100000101")
 
 
-def test_a_connection(scene):
-    """A connection between two hosts, of which one end is observed: bytes and states of both directions, the flows,
-    and the pair, also at a collector, where the series say which source they are of."""
+def test_tcp_connection(testbed):
+    """Observes one end of a TCP connection: bytes and states of both directions, the flow, and the pair. A collector
+    has the same series with a source label."""
     other = Host("other")
-    join(scene.home, "near", other, "far", ("10.8.0.1/24", "10.8.0.2/24"))
-    endpoint = scene.endpoint()
-    collect = scene.collect(collect_endpoint=endpoint, observe="all")
-    capture = scene.capture(device="near", filter="tcp", relay_endpoint=endpoint).ready().connected()
-    observe = scene.observe(device="near", filter="tcp").ready()
-    asked, answered = 10_000, 250_000
-    ports = exchange(scene.home, other, "10.8.0.2", asked, answered)
+    join(testbed.home, "near", other, "far", ("10.8.0.1/24", "10.8.0.2/24"))
+    endpoint = testbed.endpoint()
+    collect = testbed.collect(collect_endpoint=endpoint, observe="all")
+    capture = testbed.capture(device="near", filter="tcp", relay_endpoint=endpoint).ready().connected()
+    observe = testbed.observe(device="near", filter="tcp").ready()
+    request, response = 10_000, 250_000
+    ports = exchange(testbed.home, other, "10.8.0.2", request, response)
     for program in (observe, collect):
 
         def finished(program=program):
             states = program.metrics().values("tcp_bytes_transferred_total", state="finalized")
-            return sorted(states) == [asked, answered]
+            return sorted(states) == [request, response]
 
-        until(finished, f"both directions have ended, as {program.name} sees them")
+        until(finished, f"{program.name} has not seen both directions end")
         metrics = program.metrics()
-        there = {"src_ip": "10.8.0.1", "src_port": str(ports[0]), "dst_ip": "10.8.0.2", "dst_port": str(ports[1])}
-        equal(metrics.one("tcp_bytes_transferred_total", **there), asked, "bytes asked")
-        equal(metrics.one("tcp_resets_total", **there), 0, "resets")
-        equal(metrics.one("tcp_stream_health_score", **there) > 0, True, "health")
+        stream = {"src_ip": "10.8.0.1", "src_port": str(ports[0]), "dst_ip": "10.8.0.2", "dst_port": str(ports[1])}
+        equal(metrics.one("tcp_bytes_transferred_total", **stream), request, "bytes of the request")
+        equal(metrics.one("tcp_resets_total", **stream), 0, "resets")
+        check(metrics.one("tcp_stream_health_score", **stream) > 0, "the health score is 0")
         pair = {"srcIp": "10.8.0.1", "dstIp": "10.8.0.2", "deviceName": "near"}
         equal(metrics.one("window_scale_metric", **pair), 1, "segments with a window scale")
         flow = {"from": "10.8.0.2", "from_type": "private", "to": "10.8.0.1", "to_type": "private", "protocol": "tcp"}
-        flowed = metrics.one("packeteur_flow_bytes_total", device="near", **flow)
-        check(answered < flowed < answered * 1.1, f"{flowed} bytes flowed back")
+        size = metrics.one("packeteur_flow_bytes_total", device="near", **flow)
+        check(response < size < response * 1.1, f"the flow of the response has {size} bytes")
     label = {"source": "capture", "device": "near"}
     equal(len(collect.metrics().values("tcp_bytes_transferred_total", **label)), 2, "streams with a source")
     capture.stop()
@@ -47,23 +47,23 @@ def test_a_connection(scene):
     collect.stop()
 
 
-def exchange(host, other, address, asked, answered):
-    """A connection on which so many bytes go there, and so many come back. Returns its two ports."""
-    with other.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+def exchange(host, other, address, request, response):
+    """Sends `request` bytes on a TCP connection, and `response` bytes back. Returns its two ports."""
+    with other.open_socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind((address, 0))
         listener.listen()
 
         def answer():
             connection, _ = listener.accept()
             with connection:
-                receive(connection, asked)
-                connection.sendall(bytes(answered))
+                receive(connection, request)
+                connection.sendall(bytes(response))
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         with host.connect(address, listener.getsockname()[1]) as connection:
-            connection.sendall(bytes(asked))
-            receive(connection, answered)
+            connection.sendall(bytes(request))
+            receive(connection, response)
             thread.join()
             return connection.getsockname()[1], connection.getpeername()[1]
 
@@ -73,27 +73,31 @@ def receive(connection, length):
         length -= len(connection.recv(length))
 
 
-def test_tzsp_to_a_socket(scene):
-    """Two ports, datagrams that carry a packet, some that need not, some that are wrong: flows as the exporter for
-    TZSP had them, and each datagram counted."""
-    ports = [scene.home.free_port(), scene.home.free_port()]
-    observe = scene.observe(tzsp_port=",".join(map(str, ports)), observe="flows,sizes").ready()
-    with scene.home.socket(socket.AF_INET, socket.SOCK_DGRAM) as router:
+def test_tzsp_to_a_socket(testbed):
+    """TZSP on two ports, with keepalives and invalid datagrams: each is counted, and the flows have the metrics of
+    tzsp_packetstream_exporter."""
+    ports = [testbed.home.free_port(), testbed.home.free_port()]
+    observe = testbed.observe(tzsp_port=",".join(map(str, ports)), observe="flows,sizes").ready()
+    with testbed.home.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as router:
         for number in range(20):
             router.sendto(TZSP + frames.frame(4 * number, 100), ("127.0.0.1", ports[0]))
         router.sendto(TZSP + frames.frame(3, 100), ("127.0.0.1", ports[1]))
-        # A keepalive, which carries nothing; a version that there is not; tags without an end.
-        for wrong in (b"\1\4\0\0", b"\7\0\0\1\1", b"\1\0\0\1\x0a\xff"):
-            router.sendto(wrong, ("127.0.0.1", ports[1]))
+        # A keepalive, which has no packet; an unknown version; tags without an end tag.
+        for datagram in (b"\1\4\0\0", b"\7\0\0\1\1", b"\1\0\0\1\x0a\xff"):
+            router.sendto(datagram, ("127.0.0.1", ports[1]))
     observe.wait_for_metric("packeteur_tzsp_datagrams_total", 4, listen_port=str(ports[1]))
     observe.wait_for_metric("packeteur_capture_total", 21)
     metrics = observe.metrics()
     flow = {
-        "from": "192.0.2.1", "from_type": "public", "to": "198.51.100.2", "to_type": "public", "protocol": "udp",
+        "from": "192.0.2.1",
+        "from_type": "public",
+        "to": "198.51.100.2",
+        "to_type": "public",
+        "protocol": "udp",
         "listen_port": str(ports[0]),
     }
     equal(metrics.one("tzsp_observed_packets_total", **flow), 20, "packets")
-    # The inner IP header's total length.
+    # Bytes are the total length of the inner IP header.
     equal(metrics.one("tzsp_observed_bytes_total", **flow), 20 * 128, "bytes")
     equal(metrics.sum("tzsp_observed_packets_total", listen_port=str(ports[1])), 1, "packets on the other port")
     errors = {
@@ -101,47 +105,46 @@ def test_tzsp_to_a_socket(scene):
         for reason in ("version", "tags", "header", "type", "encapsulation", "empty")
     }
     equal({r for r, count in errors.items() if count}, {"version", "tags"}, f"errors counted: {errors}")
-    equal(metrics.sum("packeteur_tzsp_idle_total", listen_port=str(ports[1])), 1, "keepalives")
+    equal(metrics.sum("packeteur_tzsp_keepalives_total", listen_port=str(ports[1])), 1, "keepalives")
     observe.stop()
 
 
-def test_tzsp_relayed(scene):
-    """A capture that receives TZSP relays the packets that came in it, whole; their source is the router."""
-    endpoint = scene.endpoint()
-    port = scene.home.free_port()
-    collect = scene.collect(collect_endpoint=endpoint, exit_on_end="true")
-    capture = scene.capture(tzsp_port=str(port), relay_endpoint=endpoint).ready().connected()
+def test_tzsp_relayed(testbed):
+    """A capture relays the packets inside TZSP datagrams. Their source is the router."""
+    endpoint = testbed.endpoint()
+    port = testbed.home.free_port()
+    collect = testbed.collect(collect_endpoint=endpoint, exit_on_end="true")
+    capture = testbed.capture(tzsp_port=str(port), relay_endpoint=endpoint).ready().connected()
     sent = [frames.frame(number, 60 + number) for number in range(300)]
-    with scene.home.socket(socket.AF_INET, socket.SOCK_DGRAM) as router:
+    with testbed.home.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as router:
         for data in sent:
             router.sendto(TZSP + data, ("127.0.0.1", port))
     collect.wait_for_metric("packeteur_source_received_packets_total", 300, listen_port=str(port))
     capture.stop()
     collect.wait()
-    equal([packet.data for packet in scene.packets(collect)], sent, "packets")
+    equal([packet.data for packet in testbed.packets(collect)], sent, "packets")
     account = Account(collect.last_metrics(), source="capture", device="127.0.0.1", listen_port=str(port))
     account.check_sums()
     nothing_lost(account)
 
 
-def test_tzsp_from_the_wire(scene):
-    """With DEVICE the datagrams are read from the wire, where nobody listens, and put together where a full frame
-    made two fragments of one."""
+def test_tzsp_from_a_device(testbed):
+    """With DEVICE, TZSP datagrams are captured, although no socket listens, and fragments are reassembled."""
     router = Host("router")
-    join(scene.home, "near", router, "far", ("10.8.0.1/24", "10.8.0.2/24"))
-    endpoint = scene.endpoint()
-    collect = scene.collect(collect_endpoint=endpoint, exit_on_end="true")
-    capture = scene.capture(device="near", tzsp_port="37008", relay_endpoint=endpoint).ready().connected()
+    join(testbed.home, "near", router, "far", ("10.8.0.1/24", "10.8.0.2/24"))
+    endpoint = testbed.endpoint()
+    collect = testbed.collect(collect_endpoint=endpoint, exit_on_end="true")
+    capture = testbed.capture(device="near", tzsp_port="37008", relay_endpoint=endpoint).ready().connected()
     sent = [frames.frame(0, 60), frames.frame(4, 1472), frames.frame(8, 700)]
-    check(len(sent[1]) == 1514, "a full frame")
-    with router.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    check(len(sent[1]) == 1514, "not a frame of full size")
+    with router.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for data in sent:
             try:
                 sender.sendto(TZSP + data, ("10.8.0.1", 37008))
             except ConnectionRefusedError:
-                # Nobody listens, as an earlier answer says. This one was not sent.
+                # The reply to an earlier datagram: the port is closed. This one was not sent.
                 sender.sendto(TZSP + data, ("10.8.0.1", 37008))
     collect.wait_for_metric("packeteur_source_received_packets_total", 3, listen_port="37008")
     capture.stop()
     collect.wait()
-    equal([packet.data for packet in scene.packets(collect)], sent, "packets")
+    equal([packet.data for packet in testbed.packets(collect)], sent, "packets")

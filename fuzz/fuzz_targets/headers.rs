@@ -1,10 +1,10 @@
-//! A packet, of every link type that is read and one that nobody knows: any bytes, from anybody on the wire.
+//! A packet of arbitrary bytes, of every link type that is parsed and of an unknown one.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use packet::defrag::Fragment;
 use packet::headers::address_family;
+use packet::reassembly::Fragment;
 use packet::{Headers, LinkType};
 
 const LINK_TYPES: [LinkType; 24] = [
@@ -25,7 +25,7 @@ const LINK_TYPES: [LinkType; 24] = [
     LinkType::IPV6,
     LinkType::NFLOG,
     LinkType::LINUX_SLL2,
-    // Those without a name: FDDI, ATM twice, PPP twice, PPI.
+    // Link types without a constant: FDDI, ATM (two), PPP (two), PPI.
     LinkType(10),
     LinkType(100),
     LinkType(106),
@@ -35,19 +35,19 @@ const LINK_TYPES: [LinkType; 24] = [
     LinkType(u32::MAX),
 ];
 
-// The first two bytes say how much longer the packet was on the wire.
+// The first two bytes say how many more bytes the packet had on the wire.
 fuzz_target!(|input: &[u8]| {
     let Some((longer, bytes)) = input.split_first_chunk::<2>() else { return };
     let captured = bytes.len() as u32;
     for link_type in LINK_TYPES {
-        // A broken file says less than it has; a packet that an offload engine has not cut yet has more than an IP
-        // header can say.
+        // A broken file has an original length below the captured one. A packet captured before segmentation offload is
+        // longer than an IP header can say.
         for original in [captured, captured + u32::from(u16::from_le_bytes(*longer)), 0, u32::MAX] {
             let headers = Headers::parse(link_type, bytes, original);
             assert_eq!(headers.family, address_family(link_type, bytes));
             let Some(ip) = headers.ip else { continue };
             assert_eq!(ip.src.is_ipv4(), ip.dst.is_ipv4());
-            // The packet lies within the frame, be it captured or not, and its payload within the packet.
+            // The packet is within the frame, captured or not, and its payload within the packet.
             assert!(ip.end <= original.max(captured), "{link_type}: {headers:?}");
             assert!(ip.total_len <= ip.end, "{link_type}: {headers:?}");
             let _ = ip.final_destination(bytes);

@@ -1,4 +1,5 @@
-//! Batches of many sources at any times, with any promises, kept or not: nothing is dropped, and late is what is older.
+//! Batches of many sources with any packet times and watermarks, true or not: no packet is dropped, and a packet is late
+//! if one before it is newer. The caller may stop between any two runs.
 
 #![no_main]
 
@@ -6,11 +7,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use merge::{Arrival, Config, Merge, Mono, SourceId};
+use merge::{Arrival, Config, Merge, MonotonicTime, PacketRun};
 use packet::record::Extent;
-use packet::{Record, Records, Timestamp};
+use packet::{Record, Records, SourceId, Timestamp};
 
-/// Small enough for a batch or two to reach it.
+/// Bounds small enough for a batch or two to reach them.
 const CONFIG: Config = Config {
     window: Duration::from_micros(200),
     grace: Duration::from_micros(50),
@@ -18,26 +19,26 @@ const CONFIG: Config = Config {
     max_bytes: 2048,
 };
 
-/// Bytes of the input that make an arrival.
+/// Bytes of input per batch.
 const STEP: usize = 6;
 
 const SOURCES: usize = 8;
 
-/// What went in and has not come out, source by source; and the latest that came out.
+/// Packets that went in and have not come out, by source, and the latest time that came out.
 #[derive(Default)]
-struct Judge {
-    waiting: [VecDeque<(Timestamp, u32)>; SOURCES],
+struct Expected {
+    queued: [VecDeque<(Timestamp, u32)>; SOURCES],
     newest: Timestamp,
 }
 
-impl Judge {
-    fn take(&mut self, run: &merge::Run<'_, u32>) {
+impl Expected {
+    fn take(&mut self, run: &PacketRun<'_, u32>) {
         let mut late = 0;
         let mut packets = 0;
         for record in Records::new(run.bytes) {
-            // A source's own order stays as it is.
-            let expected = self.waiting[run.source.0 as usize].pop_front();
-            assert_eq!(expected, Some((record.time, record.original)));
+            // The order within a source never changes.
+            let packet = self.queued[run.source.0 as usize].pop_front();
+            assert_eq!(packet, Some((record.time, record.original)));
             late += u32::from(record.time < self.newest);
             self.newest = self.newest.max(record.time);
             packets += 1;
@@ -49,35 +50,49 @@ impl Judge {
 
 fuzz_target!(|input: &[u8]| {
     let mut merge = Merge::new(CONFIG);
-    let mut judge = Judge::default();
+    let mut expected = Expected::default();
     let mut now = 1_000_000;
     let mut number = 0;
     for step in input.chunks_exact(STEP) {
-        let &[who, pace, time, spread, promise, what] = step else { break };
+        let &[who, pace, time, spread, watermark_offset, what] = step else { break };
         now += u64::from(pace) * 1_000;
         let source = SourceId(u32::from(who) % SOURCES as u32);
         let mut payload = Vec::new();
         for packet in 0..u64::from(what & 7) {
-            // Times go up, down or stay, around the clock's.
+            // Times rise, fall or repeat, around the clock's.
             let nanos = now + u64::from(time) * 1_000 + packet * u64::from(spread) - packet * 64;
             let record = Record { time: Timestamp::from_nanos(nanos), original: number, bytes: &[] };
             number += 1;
-            judge.waiting[source.0 as usize].push_back((record.time, record.original));
+            expected.queued[source.0 as usize].push_back((record.time, record.original));
             record.append_to(&mut payload);
         }
         let extent = Extent::of(&payload).expect("these are records");
-        let watermark = Timestamp::from_nanos(now + u64::from(promise) * 1_000);
-        merge.push(Arrival { source, tag: source.0, payload, extent, watermark }, Mono::from_nanos(now));
+        let watermark = Timestamp::from_nanos(now + u64::from(watermark_offset) * 1_000);
+        merge.push(
+            Arrival { source, tag: source.0, payload, extent, watermark },
+            MonotonicTime::from_nanos(now),
+        );
         match what >> 5 {
             0 => merge.end(source),
-            1 => merge.remove(source),
+            1 => {
+                // Stop after the first run.
+                if let Some(run) = merge.next_run(MonotonicTime::from_nanos(now)) {
+                    expected.take(&run);
+                }
+                continue;
+            }
             2 => continue,
             _ => {}
         }
-        merge.poll(Mono::from_nanos(now), &mut |run| judge.take(&run));
+        while let Some(run) = merge.next_run(MonotonicTime::from_nanos(now)) {
+            expected.take(&run);
+        }
         assert!(merge.bytes() <= CONFIG.max_bytes);
-        assert_eq!(merge.packets() as usize, judge.waiting.iter().map(VecDeque::len).sum::<usize>());
+        assert_eq!(merge.packets() as usize, expected.queued.iter().map(VecDeque::len).sum::<usize>());
     }
-    merge.finish(&mut |run| judge.take(&run));
-    assert!(judge.waiting.iter().all(VecDeque::is_empty));
+    merge.finish();
+    while let Some(run) = merge.next_run(MonotonicTime::from_nanos(now)) {
+        expected.take(&run);
+    }
+    assert!(expected.queued.iter().all(VecDeque::is_empty));
 });

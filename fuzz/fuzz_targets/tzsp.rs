@@ -1,24 +1,32 @@
-//! A datagram on a TZSP port: any bytes, from anybody who can reach it.
+//! An arbitrary datagram on a mirror's port, for every encapsulation; TZSP is encoded again.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use packet::decap::{DECAPSULATORS, Payload};
 use packet::tzsp::{Header, Message, Packet, decode, encode};
 
 fuzz_target!(|datagram: &[u8]| {
-    let Ok(Message::Packet(packet)) = decode(datagram) else { return };
-    assert!(!packet.bytes.is_empty() && datagram.ends_with(packet.bytes));
-    for missing in [0, 1, u32::MAX] {
-        let _ = packet.wire_len(missing);
+    for decapsulator in DECAPSULATORS {
+        for missing in [0, 1, u32::MAX] {
+            let Ok(Payload::Packet(packet)) = (decapsulator.decode)(datagram, missing) else { continue };
+            assert!(!packet.bytes.is_empty() && datagram.len() > packet.bytes.len());
+            assert!(packet.wire_len as usize >= packet.bytes.len());
+        }
     }
-    assert!(packet.original_len().is_none_or(|len| len as usize >= packet.bytes.len()));
 
-    // What was decoded can be sent on, and means the same.
+    let Ok(Message::Packet(packet)) = decode(datagram) else { return };
+    assert!(datagram.ends_with(packet.bytes));
+    assert!(packet.original_len().is_none_or(|len| len as usize >= packet.bytes.len()));
+    // Encoding what was decoded gives an equivalent datagram.
     let tags: Vec<_> = packet.tags.collect();
-    let Packet { direction, encapsulation, .. } = packet;
+    let Packet { packet_type, encapsulation, .. } = packet;
     let mut again = Vec::new();
-    encode(&Header { direction, encapsulation, tags: &tags }, packet.bytes, &mut again);
+    encode(&Header { packet_type, encapsulation, tags: &tags }, packet.bytes, &mut again);
     let Ok(Message::Packet(copy)) = decode(&again) else { panic!("it was a packet") };
-    assert_eq!((copy.direction, copy.encapsulation, copy.bytes), (direction, encapsulation, packet.bytes));
+    assert_eq!(
+        (copy.packet_type, copy.encapsulation, copy.bytes),
+        (packet_type, encapsulation, packet.bytes)
+    );
     assert!(copy.tags.eq(tags));
 });

@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::{Batch, Builder, Closing, Compression, Interface, Limits, Order, Received, Stamp, Template};
+use batch::{
+    Batch, Builder, CloseInfo, Compression, DecodedBatch, Interface, Limits, Order, SendInfo, Template,
+};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use packet::{LinkType, Origin, Record, Timestamp};
 
@@ -33,13 +35,12 @@ fn fill(builder: &mut Builder, sizes: &[usize], packet: &[u8]) {
 }
 
 fn close(builder: &mut Builder) -> Batch {
-    builder.close(Closing::default(), Vec::new)
+    builder.close(CloseInfo::default(), Vec::new)
 }
 
 fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
     batch.compress(compression);
-    batch.stamp(&Stamp { sequence: 0, sent_before: 0, sent_at: Timestamp::ZERO, dropped_relay: 0 });
-    batch.into_message()
+    batch.into_message(&SendInfo { sequence: 0, sent_before: 0, sent_at: Timestamp::ZERO, dropped_relay: 0 })
 }
 
 fn bench(c: &mut Criterion) {
@@ -52,13 +53,13 @@ fn bench(c: &mut Criterion) {
         fill(&mut builder, sizes, &packet);
         let full = close(&mut builder);
         let mut group = c.benchmark_group(shape);
-        group.throughput(Throughput::Elements(u64::from(full.header().packets)));
+        group.throughput(Throughput::Elements(u64::from(full.packets())));
         group.bench_function("fill and close", |b| {
             b.iter_batched_ref(
                 || Vec::with_capacity(BYTES + 4096),
                 |spare| {
                     fill(&mut builder, sizes, &packet);
-                    builder.close(Closing::default(), || std::mem::take(spare))
+                    builder.close(CloseInfo::default(), || std::mem::take(spare))
                 },
                 BatchSize::LargeInput,
             );
@@ -78,7 +79,7 @@ fn bench(c: &mut Criterion) {
             }
             let message = message(full.clone(), compression);
             group.bench_function(format!("decode {compression}"), |b| {
-                b.iter(|| Received::decode(black_box(message.as_slice())).map(|r| r.extent()));
+                b.iter(|| DecodedBatch::decode(black_box(message.as_slice())).map(|r| r.extent()));
             });
         }
         group.finish();

@@ -1,4 +1,4 @@
-//! How a batch comes to be: filled, closed, stamped, sent.
+//! How a batch is made: filled, closed, compressed, sent.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,31 +7,31 @@ use std::time::Duration;
 use packet::record::{Extent, HEADER_LEN, MAX_CAPTURED};
 use packet::{Record, Timestamp};
 
-use crate::header::{FIXED_LEN, Header, MAX_PAYLOAD};
-use crate::{Compression, Dropped, Interface};
+use crate::layout::{FIXED_LEN, MAX_PAYLOAD};
+use crate::{Compression, Dropped, Header, Interface};
 
 /// When a batch closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// It holds this many bytes of records, or would with one more of the usual size.
+    /// When its records have this many bytes, or would have more with the next packet.
     pub bytes: usize,
-    /// Its first packet has waited this long.
+    /// When its first packet is this old.
     pub delay: Duration,
 }
 
-/// In which order the packets of a batch lie.
+/// The order of the packets in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As they came: a file keeps its own order.
+    /// The order of their arrival: a file keeps its order.
     AsTheyCame,
-    /// By time: a device with several queues hands out packets that are microseconds out of order, and here it costs least
-    /// to mend.
+    /// The order of their times: a device with several queues delivers packets that are microseconds out of order, and
+    /// sorting them here is cheapest.
     ByTime,
 }
 
 /// What a source knows when it closes a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closing {
+pub struct CloseInfo {
     /// No later batch holds an older packet.
     pub watermark: Timestamp,
     /// Packets read from the device so far.
@@ -40,20 +40,20 @@ pub struct Closing {
     pub dropped_kernel: u64,
     /// Packets dropped by the interface so far.
     pub dropped_interface: u64,
-    /// Whether the source ends here.
+    /// Whether the source ends with this batch.
     pub ends: bool,
 }
 
 /// What is only known when a batch is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendInfo {
     /// The batch's number in its epoch.
     pub sequence: u64,
-    /// Packets sent in this epoch before.
+    /// Packets sent in this epoch before this batch.
     pub sent_before: u64,
-    /// Now, by this machine's clock.
+    /// The time of sending, by this host's clock.
     pub sent_at: Timestamp,
-    /// Packets that the relay's buffer had no room for, so far.
+    /// Packets dropped by the relay in this epoch so far, because its buffer was full.
     pub dropped_relay: u64,
 }
 
@@ -62,11 +62,12 @@ pub struct Stamp {
 pub struct Template {
     interface: Arc<Interface>,
     epoch: u64,
+    /// Space for the fixed header, then the fields.
     head: Box<[u8]>,
 }
 
 impl Template {
-    /// Of a source whose present run began at `epoch`.
+    /// For a source whose current run began at `epoch`.
     #[must_use]
     pub fn new(interface: Arc<Interface>, epoch: Timestamp) -> Self {
         let mut head = vec![0; FIXED_LEN];
@@ -74,7 +75,7 @@ impl Template {
         Self { interface, epoch: epoch.as_nanos(), head: head.into() }
     }
 
-    /// Where the packets come from.
+    /// The interface that the packets come from.
     #[must_use]
     pub fn interface(&self) -> &Arc<Interface> {
         &self.interface
@@ -86,123 +87,150 @@ impl Template {
         self.head.len()
     }
 
-    /// Begins a batch in `buf`, whose memory is used again and whose content is forgotten.
+    /// Begins a batch in `buf`: its content is cleared, its memory is reused.
     pub fn open(&self, buf: &mut Vec<u8>) {
         buf.clear();
         buf.extend_from_slice(&self.head);
     }
 
-    /// Makes a batch of `buf`, which [`Template::open`] began and which holds records from there to its end; `extent`
-    /// is what a walk over them would find.
+    /// Makes a batch of `buf`, which [`Template::open`] began and which holds records from there to its end. `extent` must
+    /// be that of these records.
     #[must_use]
-    pub fn close(&self, buf: Vec<u8>, extent: Extent, closing: Closing) -> Batch {
+    pub fn close(&self, buf: Vec<u8>, extent: Extent, info: CloseInfo) -> Batch {
         debug_assert_eq!(buf.get(self.head.len()..).map(Extent::of), Some(Ok(extent)));
-        let header = Header {
-            compression: Compression::None,
-            ends: closing.ends,
-            header_len: self.head.len() as u32,
-            link_type: self.interface.link_type,
-            snaplen: self.interface.snaplen,
-            packets: extent.packets,
-            payload_len: (buf.len() - self.head.len()) as u32,
+        Batch {
+            interface: Arc::clone(&self.interface),
             epoch: self.epoch,
-            sequence: 0,
-            sent_before: 0,
-            sent_at: Timestamp::ZERO,
-            watermark: closing.watermark,
-            captured: closing.captured,
-            dropped: Dropped {
-                kernel: closing.dropped_kernel,
-                interface: closing.dropped_interface,
-                relay: 0,
-            },
-        };
-        Batch { interface: Arc::clone(&self.interface), header, extent, buf }
+            head_len: self.head.len(),
+            payload_len: buf.len() - self.head.len(),
+            compression: Compression::None,
+            extent,
+            info,
+            buf,
+        }
     }
 }
 
-/// A closed batch, on its way out.
+/// A closed batch, which has not been sent yet.
 #[derive(Clone, Debug)]
 pub struct Batch {
     interface: Arc<Interface>,
-    header: Header,
+    epoch: u64,
+    head_len: usize,
+    /// Uncompressed.
+    payload_len: usize,
+    compression: Compression,
     extent: Extent,
-    /// The message, but for the fixed header, which [`Batch::stamp`] writes.
+    info: CloseInfo,
+    /// Space for the fixed header, the fields, the payload.
     buf: Vec<u8>,
 }
 
 impl Batch {
-    /// Where the packets come from.
+    /// The interface that the packets come from.
     #[must_use]
     pub fn interface(&self) -> &Arc<Interface> {
         &self.interface
     }
 
-    /// What the header will say.
+    /// What the source knew when it closed the batch.
     #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.header
+    pub fn close_info(&self) -> &CloseInfo {
+        &self.info
     }
 
-    /// How many packets there are, and when they were.
+    /// The number of packets and the range of their times.
     #[must_use]
     pub fn extent(&self) -> Extent {
         self.extent
     }
 
-    /// Whether it has no packets, and does not end its source either.
+    /// The number of packets.
     #[must_use]
-    pub fn is_heartbeat(&self) -> bool {
-        self.header.packets == 0 && !self.header.ends
+    pub fn packets(&self) -> u32 {
+        self.extent.packets
     }
 
-    /// The memory that it holds on to, in bytes.
+    /// Whether the source ends with this batch.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        self.info.ends
+    }
+
+    /// Whether it has no packets and does not end its source.
+    #[must_use]
+    pub fn is_heartbeat(&self) -> bool {
+        self.packets() == 0 && !self.ends()
+    }
+
+    /// The memory that it occupies, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.buf.capacity() + size_of::<Self>()
     }
 
-    /// Its records; once it is [compressed](Batch::compress), bytes.
+    /// Its records; once it is [compressed](Batch::compress), their compressed bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.buf.get(self.header.header_len as usize..).unwrap_or_default()
+        self.buf.get(self.head_len..).unwrap_or_default()
     }
 
-    /// Compresses the payload, where that makes it smaller. Returns the memory that is free now.
+    /// Compresses the payload if that makes it smaller. Returns the memory that this frees.
     pub fn compress(&mut self, compression: Compression) -> Option<Vec<u8>> {
-        if self.header.compression != Compression::None || self.header.packets == 0 {
+        if self.compression != Compression::None || self.packets() == 0 {
             return None;
         }
-        let head = self.buf.get(..self.header.header_len as usize)?;
-        let mut packed = Vec::with_capacity(self.buf.len());
-        packed.extend_from_slice(head);
-        if !compression.compress(self.payload(), &mut packed) {
+        let mut compressed = Vec::with_capacity(self.buf.len());
+        compressed.extend_from_slice(self.buf.get(..self.head_len)?);
+        if !compression.compress(self.payload(), &mut compressed) {
             return None;
         }
-        packed.shrink_to_fit();
-        self.header.compression = compression;
-        Some(std::mem::replace(&mut self.buf, packed))
+        compressed.shrink_to_fit();
+        self.compression = compression;
+        Some(std::mem::replace(&mut self.buf, compressed))
     }
 
-    /// Writes the header: the batch is ready to be sent.
-    pub fn stamp(&mut self, stamp: &Stamp) {
-        self.header.sequence = stamp.sequence;
-        self.header.sent_before = stamp.sent_before;
-        self.header.sent_at = stamp.sent_at;
-        self.header.dropped.relay = stamp.dropped_relay;
-        if let Some(fixed) = self.buf.first_chunk_mut::<FIXED_LEN>() {
-            self.header.write_to(fixed);
-        }
-    }
-
-    /// The message. It is complete after [`Batch::stamp`].
+    /// Encodes the message.
     #[must_use]
-    pub fn into_message(self) -> Vec<u8> {
+    pub fn into_message(mut self, send: &SendInfo) -> Vec<u8> {
+        let header = self.header(send);
+        if let Some(fixed) = self.buf.first_chunk_mut() {
+            *fixed = header.encode();
+        }
         self.buf
+    }
+
+    /// The memory, to be used again. Its content is undefined.
+    #[must_use]
+    pub fn into_spare(self) -> Vec<u8> {
+        self.buf
+    }
+
+    fn header(&self, send: &SendInfo) -> Header {
+        Header {
+            compression: self.compression,
+            ends: self.info.ends,
+            header_len: self.head_len as u32,
+            link_type: self.interface.link_type,
+            snaplen: self.interface.snaplen,
+            packets: self.extent.packets,
+            payload_len: self.payload_len as u32,
+            epoch: self.epoch,
+            sequence: send.sequence,
+            sent_before: send.sent_before,
+            sent_at: send.sent_at,
+            watermark: self.info.watermark,
+            captured: self.info.captured,
+            dropped: Dropped {
+                kernel: self.info.dropped_kernel,
+                interface: self.info.dropped_interface,
+                relay: send.dropped_relay,
+            },
+        }
     }
 }
 
-/// Fills batches packet by packet, for sources that are handed their packets one at a time.
+/// Fills batches, for sources that receive their packets one at a time.
 #[derive(Debug)]
 pub struct Builder {
     template: Template,
@@ -216,7 +244,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty batch.
+    /// Begins with an empty batch.
     #[must_use]
     pub fn new(template: Template, limits: Limits, order: Order) -> Self {
         let (buf, extent) = (Vec::new(), Extent::EMPTY);
@@ -225,18 +253,18 @@ impl Builder {
         builder
     }
 
-    /// Where the packets come from.
+    /// The interface that the packets come from.
     #[must_use]
     pub fn interface(&self) -> &Arc<Interface> {
         &self.template.interface
     }
 
-    /// Takes a packet in. `now` is the wall clock, from which the batch's age is told; its first packet counts.
+    /// Appends a packet. `now` is called for the first packet of a batch: the batch's age counts from there.
     #[inline]
     pub fn push(&mut self, record: &Record<'_>, now: impl FnOnce() -> Timestamp) {
         if self.extent.packets == 0 {
             self.opened = Some(now());
-            // The buffer gets its full size at once: growing it step by step would copy it time and again.
+            // Allocate the full size at once: growing step by step would copy the buffer repeatedly.
             let wanted = self.template.head_len() + self.limits.bytes;
             self.buf.reserve_exact(wanted.saturating_sub(self.buf.len()));
         }
@@ -244,7 +272,7 @@ impl Builder {
         self.extent.add(record.time);
     }
 
-    /// Whether a further packet of `len` bytes should go into the next batch.
+    /// Whether a packet of `len` bytes belongs into the next batch.
     #[inline]
     #[must_use]
     pub fn is_full_for(&self, len: usize) -> bool {
@@ -252,41 +280,40 @@ impl Builder {
         self.extent.packets > 0 && payload + HEADER_LEN + len > self.full_at
     }
 
-    /// Whether it has no packet.
+    /// Whether the batch has no packets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.extent.packets == 0
     }
 
-    /// When the batch is to be closed, full or not; `None` while it is empty.
+    /// When the batch must be closed even if it is not full; `None` while it is empty.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.opened.map(|opened| opened + self.limits.delay)
     }
 
-    /// Closes the batch, and begins the next one: in the memory that `spare` gives, where the present one goes away with
-    /// the batch.
-    pub fn close(&mut self, closing: Closing, spare: impl FnOnce() -> Vec<u8>) -> Batch {
+    /// Closes the batch and begins the next one, in the memory that `spare` returns if the batch keeps its own.
+    pub fn close(&mut self, info: CloseInfo, spare: impl FnOnce() -> Vec<u8>) -> Batch {
         self.sort();
         let extent = std::mem::replace(&mut self.extent, Extent::EMPTY);
         (self.opened, self.full_at) = (None, self.limits.bytes);
-        // A batch that closed early must not hold on to the memory of a full one: queues are counted in bytes.
+        // A small batch must not occupy the memory of a full one: queues count bytes.
         let buf = if self.buf.len() < self.buf.capacity() / 2 {
             self.buf.as_slice().to_vec()
         } else {
             std::mem::replace(&mut self.buf, spare())
         };
         self.template.open(&mut self.buf);
-        self.template.close(buf, extent, closing)
+        self.template.close(buf, extent, info)
     }
 
-    /// Closes the batch without the packets that are later than `horizon`; they are the first of the next one, where those
-    /// that are just a little late find their place among them. `None` where nothing else is in the batch: then it may
-    /// grow, up to [`MAX_GROWN`].
+    /// Closes the batch without the packets that are later than `horizon`. These begin the next batch, where packets that
+    /// arrive a little late are sorted in among them. `None` if no packet would remain: then the batch may grow, up to
+    /// 1 MiB.
     pub fn close_until(
         &mut self,
         horizon: Timestamp,
-        closing: Closing,
+        info: CloseInfo,
         spare: impl FnOnce() -> Vec<u8>,
     ) -> Option<Batch> {
         self.sort();
@@ -301,18 +328,18 @@ impl Builder {
             return None;
         }
         if kept.packets == 0 || kept.packets == self.extent.packets {
-            return Some(self.close(closing, spare));
+            return Some(self.close(info, spare));
         }
         let held = self.buf.split_off(len);
         self.extent = kept;
-        let batch = self.close(closing, spare);
+        let batch = self.close(info, spare);
         for record in packet::Records::new(&held) {
             self.push(&record, || record.time);
         }
         Some(batch)
     }
 
-    /// Brings the packets into the order of their times, where that is wanted, and not so already.
+    /// Sorts the packets by time if the batch wants that and they are not in order.
     fn sort(&mut self) {
         if !self.extent.ordered && self.order == Order::ByTime {
             sort_records(&mut self.buf, self.template.head_len(), &mut self.extent);
@@ -320,7 +347,7 @@ impl Builder {
     }
 }
 
-/// Brings the records behind the first `head_len` bytes into the order of their times; equal ones stay as they are.
+/// Sorts the records behind the first `head_len` bytes by time; equal times keep their order.
 fn sort_records(buf: &mut [u8], head_len: usize, extent: &mut Extent) {
     let Some(payload) = buf.get_mut(head_len..) else { return };
     let mut at = 0;
@@ -337,8 +364,8 @@ fn sort_records(buf: &mut [u8], head_len: usize, extent: &mut Extent) {
     extent.first = ranges.first().map_or(extent.first, |(time, _)| *time);
 }
 
-/// Bytes to which a batch may grow while all its packets are held back.
-pub const MAX_GROWN: usize = 1 << 20;
+/// Maximum bytes to which a batch grows while all its packets are held back.
+const MAX_GROWN: usize = 1 << 20;
 
-// A batch of the largest size that settings allow (4 MiB), and the packet that did not fit, is one that we decode.
+// The largest batch that the settings allow (4 MiB), with the packet that did not fit any more, can be decoded.
 const _: () = assert!((4 << 20) + HEADER_LEN + MAX_CAPTURED <= MAX_PAYLOAD);

@@ -1,22 +1,23 @@
 //! How a payload is compressed.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::DecodeError;
 
-/// How the payload of a batch is compressed. Every batch says so for itself: a collector reads them all.
+/// How the payload of a batch is compressed. Each batch names its compression; a collector reads them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Not compressed.
     #[default]
     None,
-    /// LZ4 block format: some 1 GB/s, half of the bytes.
+    /// LZ4 block format: about 1 GB/s, half of the bytes.
     Lz4,
-    /// Zstandard at level 1: slower, and smaller still.
+    /// Zstandard at level 1: slower and smaller.
     Zstd,
 }
 
-/// Level 1 is the fastest; level 3, the library's default, costs half as much again for 2 % fewer bytes.
+/// Level 1 is the fastest. Level 3, the library's default, takes half as long again and saves 2 % of the bytes.
 const ZSTD_LEVEL: i32 = 1;
 
 impl Compression {
@@ -37,7 +38,8 @@ impl Compression {
         })
     }
 
-    /// Appends `payload`, compressed, to `out`. False where that would not make it smaller: then `out` is as it was.
+    /// Appends the compressed `payload` to `out` and returns true; if it would not be smaller, leaves `out` unchanged and
+    /// returns false.
     pub(crate) fn compress(self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let room = match self {
@@ -56,31 +58,23 @@ impl Compression {
         written.is_some()
     }
 
-    /// Decompresses to exactly `len` bytes.
-    pub(crate) fn decompress(self, compressed: &[u8], len: usize) -> Result<Vec<u8>, DecodeError> {
+    /// Decompresses to at most `max` bytes. What is not compressed is returned as it is.
+    pub(crate) fn decompress(self, payload: &[u8], max: usize) -> Result<Cow<'_, [u8]>, DecodeError> {
         let failed = |why: &dyn fmt::Display| DecodeError::Decompress { why: why.to_string() };
-        let mut out = vec![0; len];
+        let mut out = Vec::new();
         let written = match self {
-            Self::None => {
-                out.clear();
-                out.extend_from_slice(compressed);
-                out.len()
-            }
+            Self::None => return Ok(Cow::Borrowed(payload)),
             Self::Lz4 => {
-                lz4_flex::block::decompress_into(compressed, &mut out).map_err(|error| failed(&error))?
+                out.resize(max, 0);
+                lz4_flex::block::decompress_into(payload, &mut out).map_err(|error| failed(&error))?
             }
             Self::Zstd => {
-                zstd::bulk::decompress_to_buffer(compressed, &mut out).map_err(|error| failed(&error))?
+                out.resize(max, 0);
+                zstd::bulk::decompress_to_buffer(payload, &mut out).map_err(|error| failed(&error))?
             }
         };
-        if written != len {
-            return Err(DecodeError::Mismatch {
-                what: "payload bytes",
-                claimed: len as u64,
-                found: written as u64,
-            });
-        }
-        Ok(out)
+        out.truncate(written);
+        Ok(Cow::Owned(out))
     }
 }
 

@@ -1,84 +1,33 @@
-//! The byte layout of a batch.
-//!
-//! One ZeroMQ message is one batch. All numbers are little-endian.
-//!
-//! | offset | bytes | what |
-//! | --- | --- | --- |
-//! | 0 | 4 | magic: `PKTR` |
-//! | 4 | 1 | version of this layout: 1 |
-//! | 5 | 1 | compression of the payload: 0 none, 1 lz4 (block), 2 zstd (frame) |
-//! | 6 | 2 | flags: bit 0: the source ends with this batch; the others are 0 |
-//! | 8 | 4 | header length: where the payload begins |
-//! | 12 | 4 | link type (`LINKTYPE_*`) |
-//! | 16 | 4 | snaplen |
-//! | 20 | 4 | packets in this batch |
-//! | 24 | 4 | length of the payload when uncompressed |
-//! | 28 | 4 | 0 |
-//! | 32 | 8 | epoch: when this run of the source began, nanoseconds since the Unix epoch |
-//! | 40 | 8 | sequence number of the batch in its epoch, from 0 |
-//! | 48 | 8 | packets sent in this epoch before this batch |
-//! | 56 | 8 | time of sending, nanoseconds since the Unix epoch by the source's clock |
-//! | 64 | 8 | watermark: no later batch of this epoch holds an older packet |
-//! | 72 | 8 | packets read from the device in this epoch so far |
-//! | 80 | 8 | packets dropped by the kernel so far: its buffer was full |
-//! | 88 | 8 | packets dropped by the interface or its driver so far |
-//! | 96 | 8 | packets dropped by the relay so far: its buffer was full |
-//! | 104 | | fields, up to the header length: see [`crate::interface`] |
-//! | header length | | payload: records, as [`packet::record`] has them |
-//!
-//! A batch without packets is a heartbeat: it carries the watermark, the ledger and the time of a source that has
-//! nothing to say.
-//!
-//! What stands in front of a payload may grow: a decoder goes by the header length, and skips fields that it does not
-//! know. Anything that an old decoder would misread gets a new version number.
+//! The fixed header of a batch, encoded and decoded.
 
-use packet::record::RecordError;
 use packet::{LinkType, Timestamp};
 
-use crate::Compression;
-
-/// The first four bytes of every batch.
-pub const MAGIC: [u8; 4] = *b"PKTR";
-
-/// The version of the layout that this code writes, and the newest that it reads.
-pub const VERSION: u8 = 1;
-
-/// Bytes of a header in front of its fields.
-pub const FIXED_LEN: usize = 104;
-
-/// The most bytes of a header, fields included.
-pub const MAX_HEADER: usize = 65_536;
-
-/// The most bytes of a payload, uncompressed: twice the largest `BATCH_BYTES`, so that the packet that fills a batch
-/// always fits. A decoder holds no more than this of one message in memory.
-pub const MAX_PAYLOAD: usize = 8 << 20;
-
-/// The most bytes of a message: what a collector lets ZeroMQ accept.
-pub const MAX_MESSAGE: usize = MAX_HEADER + MAX_PAYLOAD;
+use crate::layout::{FIXED_LEN, MAGIC, MAX_HEADER, MAX_PAYLOAD, VERSION};
+use crate::{Compression, DecodeError};
 
 /// Bit 0 of the flags.
 const FLAG_ENDS: u16 = 1;
 
-/// What stands in front of the fields of a batch.
+/// The fixed header of a batch: what precedes the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// How the payload is compressed.
     pub compression: Compression,
     /// Whether the source ends with this batch.
     pub ends: bool,
-    /// Where the payload begins.
+    /// The offset of the payload in the message.
     pub header_len: u32,
-    /// What the packets begin with.
+    /// The packets' link type.
     pub link_type: LinkType,
-    /// The most bytes that the source keeps of a packet.
+    /// Maximum bytes captured per packet.
     pub snaplen: u32,
-    /// How many packets there are in this batch.
+    /// Packets in this batch.
     pub packets: u32,
-    /// How long the payload is when uncompressed, in bytes.
+    /// Length of the uncompressed payload in bytes.
     pub payload_len: u32,
-    /// When this run of the source began, in nanoseconds since the Unix epoch: what tells its runs apart.
+    /// When this run of the source began, in nanoseconds since the Unix epoch. It identifies the run.
     pub epoch: u64,
-    /// The batch's number in its epoch. It is given when the batch is sent, so that a gap means loss in transit.
+    /// The batch's number in its epoch. It is assigned when the batch is sent, so a gap means loss in transit.
     pub sequence: u64,
     /// Packets sent in this epoch before this batch.
     pub sent_before: u64,
@@ -86,13 +35,13 @@ pub struct Header {
     pub sent_at: Timestamp,
     /// No later batch of this epoch holds an older packet.
     pub watermark: Timestamp,
-    /// Packets read from the device in this epoch so far, whatever became of them.
+    /// Packets read from the device in this epoch so far.
     pub captured: u64,
-    /// Packets that never made it into a batch that was sent.
+    /// Packets dropped by the source in this epoch so far.
     pub dropped: Dropped,
 }
 
-/// The loss ledger as a source keeps it: packets lost in this epoch so far, by place.
+/// Packets dropped by a source in one epoch so far, by place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// By the kernel: its capture buffer was full.
@@ -104,8 +53,9 @@ pub struct Dropped {
 }
 
 impl Header {
-    /// Writes the fixed part over the first [`FIXED_LEN`] bytes of a batch.
-    pub(crate) fn write_to(&self, out: &mut [u8; FIXED_LEN]) {
+    /// Encodes the fixed header.
+    pub(crate) fn encode(&self) -> [u8; FIXED_LEN] {
+        let mut out = [0; FIXED_LEN];
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(4, &[VERSION, self.compression.code()]);
@@ -115,7 +65,6 @@ impl Header {
         put(16, &self.snaplen.to_le_bytes());
         put(20, &self.packets.to_le_bytes());
         put(24, &self.payload_len.to_le_bytes());
-        put(28, &0_u32.to_le_bytes());
         put(32, &self.epoch.to_le_bytes());
         put(40, &self.sequence.to_le_bytes());
         put(48, &self.sent_before.to_le_bytes());
@@ -125,17 +74,15 @@ impl Header {
         put(80, &self.dropped.kernel.to_le_bytes());
         put(88, &self.dropped.interface.to_le_bytes());
         put(96, &self.dropped.relay.to_le_bytes());
+        out
     }
 
-    /// Reads the fixed part of a batch, and checks it against the length of the message.
-    ///
-    /// # Errors
-    /// `message` is no batch, or one that this version cannot read.
-    pub fn decode(message: &[u8]) -> Result<Self, DecodeError> {
+    /// Decodes the fixed header of a message, and checks that the message holds the whole header.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, DecodeError> {
         let Some(fixed) = message.first_chunk::<FIXED_LEN>() else {
-            // A short message may still say that it is something else altogether.
+            // A short message that does not begin like a batch is not a truncated batch.
             return Err(if message.starts_with(&MAGIC) || MAGIC.starts_with(message) {
-                DecodeError::Truncated { what: "header", needed: FIXED_LEN, had: message.len() }
+                DecodeError::Truncated { needed: FIXED_LEN, had: message.len() }
             } else {
                 DecodeError::Magic
             });
@@ -171,102 +118,11 @@ impl Header {
             return Err(DecodeError::HeaderLength { got: header.header_len });
         }
         if header_len > message.len() {
-            return Err(DecodeError::Truncated { what: "header", needed: header_len, had: message.len() });
+            return Err(DecodeError::Truncated { needed: header_len, had: message.len() });
         }
         if header.payload_len as usize > MAX_PAYLOAD {
             return Err(DecodeError::PayloadLength { got: header.payload_len });
         }
         Ok(header)
     }
-}
-
-/// Why bytes are no batch that we can read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Something else than a batch.
-    #[error("the message is no batch: it does not begin with `PKTR`")]
-    Magic,
-    /// A layout that this program does not know.
-    #[error("the batch has version {got}, this program reads version {VERSION}: update the older of the two")]
-    Version {
-        /// The version that it has.
-        got: u8,
-    },
-    /// The message ends too early.
-    #[error("the batch's {what} needs {needed} bytes, the message has {had}")]
-    Truncated {
-        /// Which part.
-        what: &'static str,
-        /// Bytes that it should have.
-        needed: usize,
-        /// Bytes that there are.
-        had: usize,
-    },
-    /// A header length that cannot be.
-    #[error("the batch's header length is {got}, not {FIXED_LEN} to {MAX_HEADER}")]
-    HeaderLength {
-        /// The length that it claims.
-        got: u32,
-    },
-    /// A payload that we would not hold in memory.
-    #[error("the batch's payload length is {got}, more than {MAX_PAYLOAD}")]
-    PayloadLength {
-        /// The length that it claims.
-        got: u32,
-    },
-    /// A compression that this program does not know.
-    #[error("the batch's compression is {got}, which is none of 0 (none), 1 (lz4), 2 (zstd)")]
-    Compression {
-        /// The code that it has.
-        got: u8,
-    },
-    /// The payload does not decompress to what the header says.
-    #[error("the batch's payload does not decompress: {why}")]
-    Decompress {
-        /// What the decompressor says.
-        why: String,
-    },
-    /// A field that cannot be read.
-    #[error("the batch's field {kind} at offset {offset} {why}")]
-    Field {
-        /// The field's number.
-        kind: u16,
-        /// Where it stands in the fields.
-        offset: usize,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A payload that does not consist of records.
-    #[error("the batch's payload: {0}")]
-    Record(#[from] RecordError),
-    /// Header and payload disagree.
-    #[error("the batch claims {claimed} {what}, and has {found}")]
-    Mismatch {
-        /// What was counted.
-        what: &'static str,
-        /// The header's number.
-        claimed: u64,
-        /// The payload's.
-        found: u64,
-    },
-}
-
-impl DecodeError {
-    /// A short name for a metric's label.
-    #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Magic => "foreign",
-            Self::Version { .. } => "version",
-            Self::Truncated { .. } => "truncated",
-            Self::HeaderLength { .. } | Self::PayloadLength { .. } | Self::Mismatch { .. } => "length",
-            Self::Compression { .. } | Self::Decompress { .. } => "compression",
-            Self::Field { .. } => "field",
-            Self::Record(_) => "record",
-        }
-    }
-
-    /// Every [`reason`](Self::reason) there is, so that each has a series from the start.
-    pub const REASONS: [&'static str; 7] =
-        ["foreign", "version", "truncated", "length", "compression", "field", "record"];
 }

@@ -1,6 +1,6 @@
 //! The fields of a batch: who captured its packets, where, and how.
 //!
-//! Between the fixed header and the payload stand fields of the form
+//! Between the fixed header and the payload there are fields of the form
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
@@ -15,17 +15,17 @@
 //! | 3 | UDP port on which TZSP was received, u16 |
 //! | 4 | description of the device, UTF-8 |
 //! | 5 | capture filter, UTF-8 |
-//! | 6 | one interface behind a "cooked" device: its index, u32, and its name, UTF-8; any number of them |
+//! | 6 | an interface of a "cooked" device: its index, u32, and its name, UTF-8; may be repeated |
 //!
-//! Fields of other kinds are skipped. The fields of a source stay the same, byte for byte, while nothing about it
-//! changes, so that a collector has to read them but once.
+//! Fields of other kinds are skipped. All batches of a source have the same field bytes until its description changes, so a
+//! collector decodes them once.
 
 use std::sync::Arc;
 
 use packet::{LinkType, Origin};
 
 use crate::DecodeError;
-use crate::header::MAX_HEADER;
+use crate::layout::MAX_HEADER;
 
 const SOURCE: u16 = 1;
 const DEVICE: u16 = 2;
@@ -34,32 +34,35 @@ const DESCRIPTION: u16 = 4;
 const FILTER: u16 = 5;
 const INTERFACE: u16 = 6;
 
-/// The most bytes of one text. Longer ones are cut, so that all fields fit into a header; and a collector, which keeps the
-/// texts of many sources, takes no longer ones.
+/// Maximum length of one text in bytes. The encoder truncates longer texts, so that all fields fit into a header; the
+/// decoder rejects them, because a collector keeps the texts of many sources.
 const MAX_TEXT: usize = 1_024;
 
-/// The most interfaces that are named behind a cooked device.
+/// Maximum length of an interface's name in bytes. Linux has 15 (IFNAMSIZ, net/if.h); other systems may have more.
+const MAX_INTERFACE_NAME: usize = 64;
+
+/// Maximum number of interface names of a cooked device.
 const MAX_INTERFACES: usize = 512;
 
-/// What is known of where packets were captured: what an interface description block of pcapng says, and the origin.
+/// Where packets were captured: the origin, and what a pcapng interface description block contains.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Interface {
-    /// Whose packets these are.
+    /// The origin of the packets.
     pub origin: Origin,
-    /// What they begin with.
+    /// The packets' link type.
     pub link_type: LinkType,
-    /// The most bytes kept of a packet.
+    /// Maximum bytes captured per packet.
     pub snaplen: u32,
-    /// What the device is, in words; may be empty.
+    /// The device's description; may be empty.
     pub description: Box<str>,
-    /// The user's capture filter; may be empty.
+    /// The capture filter; may be empty.
     pub filter: Box<str>,
-    /// Where the link type names interfaces by index (LINUX_SLL2): what they are called.
+    /// The names of interfaces by index, for link types that contain the index (LINUX_SLL2).
     pub names: Vec<(u32, Arc<str>)>,
 }
 
 impl Interface {
-    /// Of an origin about which nothing else is known.
+    /// An interface without description, filter and names.
     #[must_use]
     pub fn new(origin: Origin, link_type: LinkType, snaplen: u32) -> Self {
         Self { origin, link_type, snaplen, description: "".into(), filter: "".into(), names: Vec::new() }
@@ -76,59 +79,60 @@ impl Interface {
                 out.extend_from_slice(parts[1]);
             }
         };
-        field(SOURCE, [cut(&self.origin.source), &[]]);
-        field(DEVICE, [cut(&self.origin.device), &[]]);
+        let text = |text| truncate(text, MAX_TEXT).as_bytes();
+        field(SOURCE, [text(&self.origin.source), &[]]);
+        field(DEVICE, [text(&self.origin.device), &[]]);
         if let Some(port) = self.origin.listen_port {
             field(LISTEN_PORT, [&port.to_le_bytes(), &[]]);
         }
-        for (kind, text) in [(DESCRIPTION, &self.description), (FILTER, &self.filter)] {
-            if !text.is_empty() {
-                field(kind, [cut(text), &[]]);
+        for (kind, value) in [(DESCRIPTION, &self.description), (FILTER, &self.filter)] {
+            if !value.is_empty() {
+                field(kind, [text(value), &[]]);
             }
         }
         for (index, name) in self.names.iter().take(MAX_INTERFACES) {
-            // An interface's name has 15 bytes at most (IFNAMSIZ, net/if.h); 64 leave room for other systems.
-            field(INTERFACE, [&index.to_le_bytes(), cut_at(name, 64)]);
+            let name = truncate(name, MAX_INTERFACE_NAME).as_bytes();
+            field(INTERFACE, [&index.to_le_bytes(), name]);
         }
     }
 
-    /// Reads the fields of a batch: what lies between the fixed header and the payload.
+    /// Decodes the fields of a batch, which are between the fixed header and the payload.
     ///
     /// # Errors
-    /// A field runs over the end, is not of its kind's form, or a required one is missing.
+    /// A field is truncated or malformed, or a required one is missing.
     pub fn decode(fields: &[u8], link_type: LinkType, snaplen: u32) -> Result<Self, DecodeError> {
         let mut source = None;
         let mut device = None;
-        let nowhere = Origin { source: "".into(), device: "".into(), listen_port: None };
-        let mut interface = Self::new(nowhere, link_type, snaplen);
+        let empty = Origin { source: "".into(), device: "".into(), listen_port: None };
+        let mut interface = Self::new(empty, link_type, snaplen);
         let mut rest = fields;
         while !rest.is_empty() {
             let offset = fields.len() - rest.len();
             let Some((&[kind0, kind1, len0, len1], behind)) = rest.split_first_chunk::<4>() else {
-                return Err(DecodeError::Field { kind: 0, offset, why: "is cut off" });
+                return Err(DecodeError::Field { kind: 0, offset, why: "is truncated" });
             };
             let kind = u16::from_le_bytes([kind0, kind1]);
             let len = usize::from(u16::from_le_bytes([len0, len1]));
             let wrong = |why| DecodeError::Field { kind, offset, why };
-            let (value, behind) = behind.split_at_checked(len).ok_or_else(|| wrong("runs over the end"))?;
+            let (value, behind) = behind.split_at_checked(len).ok_or_else(|| wrong("is truncated"))?;
             rest = behind;
             let text = |value: &'_ [u8]| match std::str::from_utf8(value) {
                 Ok(text) if text.len() <= MAX_TEXT => Ok(text.to_owned()),
-                Ok(_) => Err(wrong("is too long")),
+                Ok(_) => Err(wrong("is longer than 1024 bytes")),
                 Err(_) => Err(wrong("is not UTF-8")),
             };
             match kind {
                 SOURCE => source = Some(text(value)?),
                 DEVICE => device = Some(text(value)?),
                 LISTEN_PORT => {
-                    let port = <[u8; 2]>::try_from(value).map_err(|_| wrong("has not two bytes"))?;
+                    let port = <[u8; 2]>::try_from(value).map_err(|_| wrong("does not have 2 bytes"))?;
                     interface.origin.listen_port = Some(u16::from_le_bytes(port));
                 }
                 DESCRIPTION => interface.description = text(value)?.into(),
                 FILTER => interface.filter = text(value)?.into(),
                 INTERFACE => {
                     let (index, name) =
-                        value.split_first_chunk::<4>().ok_or_else(|| wrong("has less than four bytes"))?;
+                        value.split_first_chunk::<4>().ok_or_else(|| wrong("has less than 4 bytes"))?;
                     if interface.names.len() < MAX_INTERFACES {
                         interface.names.push((u32::from_le_bytes(*index), text(name)?.into()));
                     }
@@ -143,16 +147,26 @@ impl Interface {
     }
 }
 
-/// At most [`MAX_TEXT`] bytes of `text`.
-fn cut(text: &str) -> &[u8] {
-    cut_at(text, MAX_TEXT)
-}
-
-/// At most `max` bytes of `text`, cut between characters.
-fn cut_at(text: &str, max: usize) -> &[u8] {
+/// The beginning of `text`: at most `max` bytes, cut at a character boundary.
+#[must_use]
+pub fn truncate(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text.as_bytes()[..end]
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_truncated_at_a_character_boundary() {
+        for (text, max, expected) in
+            [("abc", 3, "abc"), ("abc", 2, "ab"), ("äö", 3, "ä"), ("ä", 1, ""), ("", 9, "")]
+        {
+            assert_eq!(truncate(text, max), expected, "{text:?} to {max} bytes");
+        }
+    }
 }

@@ -1,17 +1,21 @@
-//! The batch: many packets of one source, in one self-describing message.
+//! The batch: many packets of one source in one self-describing message.
 //!
-//! A [`Builder`] fills a batch and closes it; the sender stamps it with what is only known when it leaves
-//! ([`Batch::stamp`]), and a collector makes a [`Received`] of any bytes, or learns why they are no batch. The byte
-//! layout stands in [`header`]. Everything here is pure: time is an argument, and what moves the bytes lives elsewhere.
+//! A [`Builder`] fills a batch and closes it. The sender adds what is only known when the batch leaves ([`SendInfo`]) and
+//! gets the message ([`Batch::into_message`]). A collector turns a message into a [`DecodedBatch`], or learns why it is not
+//! one. The byte layout is described in [`layout`]. Everything here is pure: no clock, no socket; time is an argument.
 
-pub mod builder;
-pub mod compression;
-pub mod header;
+mod builder;
+mod compression;
+mod decoded;
+mod error;
+mod header;
 pub mod interface;
-pub mod received;
+pub mod layout;
 
-pub use builder::{Batch, Builder, Closing, Limits, Order, Stamp, Template};
+pub use builder::{Batch, Builder, CloseInfo, Limits, Order, SendInfo, Template};
 pub use compression::Compression;
-pub use header::{DecodeError, Dropped, Header};
+pub use decoded::DecodedBatch;
+pub use error::DecodeError;
+pub use header::{Dropped, Header};
 pub use interface::Interface;
-pub use received::Received;
+pub use layout::{MAX_MESSAGE, MAX_PAYLOAD};

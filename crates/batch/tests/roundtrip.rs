@@ -1,11 +1,13 @@
-//! What is encoded is decoded, and nothing that arrives does harm.
+//! Encoded batches are decoded, and invalid messages are rejected with a reason.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use batch::{
-    Batch, Builder, Closing, Compression, DecodeError, Interface, Limits, Order, Received, Stamp, Template,
+    Batch, Builder, CloseInfo, Compression, DecodeError, DecodedBatch, Interface, Limits, Order, SendInfo,
+    Template,
 };
+use packet::record::Extent;
 use packet::{LinkType, Origin, Record, Records, Timestamp};
 use proptest::prelude::*;
 
@@ -31,7 +33,7 @@ fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
         let record = Record { time: Timestamp::from_nanos(*nanos), original: 1500, bytes };
         builder.push(&record, || Timestamp::from_nanos(1));
     }
-    let closing = Closing {
+    let closing = CloseInfo {
         watermark: Timestamp::from_nanos(5),
         captured: 9,
         dropped_kernel: 2,
@@ -43,17 +45,32 @@ fn filled(packets: &[(u64, Vec<u8>)]) -> Batch {
 
 fn message(mut batch: Batch, compression: Compression) -> Vec<u8> {
     batch.compress(compression);
-    batch.stamp(&Stamp {
-        sequence: 3,
-        sent_before: 40,
-        sent_at: Timestamp::from_nanos(99),
-        dropped_relay: 4,
-    });
-    batch.into_message()
+    let send =
+        SendInfo { sequence: 3, sent_before: 40, sent_at: Timestamp::from_nanos(99), dropped_relay: 4 };
+    batch.into_message(&send)
 }
 
+/// Why `message` is rejected.
 fn error(message: &[u8]) -> DecodeError {
-    Received::decode(message).expect_err("this is no batch")
+    let (returned, error) = DecodedBatch::decode(message).expect_err("an invalid message");
+    assert_eq!(returned, message);
+    error
+}
+
+/// Decodes a message. If it is accepted, its header, its records and its extent must agree.
+fn check_consistent(message: &[u8]) {
+    let Ok(decoded) = DecodedBatch::decode(message) else { return };
+    let header = decoded.header();
+    let mut records = Records::new(decoded.records());
+    let mut extent = Extent::EMPTY;
+    for record in records.by_ref() {
+        extent.add(record.time);
+    }
+    assert!(records.rest().is_empty());
+    assert_eq!(extent, decoded.extent());
+    assert_eq!((extent.packets, decoded.records().len()), (header.packets, header.payload_len as usize));
+    // Fields are read separately; any result is fine here, a panic is not.
+    let _ = Interface::decode(decoded.fields(), header.link_type, header.snaplen);
 }
 
 fn packets() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
@@ -66,28 +83,39 @@ fn compression() -> impl Strategy<Value = Compression> {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(packets in packets(), compression in compression()) {
+    fn encoded_batches_are_decoded(packets in packets(), compression in compression()) {
         let message = message(filled(&packets), compression);
-        let received = Received::decode(message.as_slice()).unwrap();
-        let header = received.header();
-        prop_assert_eq!(Interface::decode(received.fields(), header.link_type, header.snaplen), Ok(interface()));
+        let decoded = DecodedBatch::decode(message.as_slice()).unwrap();
+        let header = decoded.header();
+        prop_assert_eq!(Interface::decode(decoded.fields(), header.link_type, header.snaplen), Ok(interface()));
         prop_assert_eq!((header.sequence, header.sent_before, header.epoch), (3, 40, 77));
         prop_assert_eq!((header.captured, header.dropped.kernel, header.dropped.interface, header.dropped.relay), (9, 2, 1, 4));
         prop_assert_eq!((header.sent_at.as_nanos(), header.watermark.as_nanos(), header.ends), (99, 5, true));
         let mut sorted = packets;
         sorted.sort_by_key(|(nanos, _)| *nanos);
-        let records: Vec<_> = Records::new(received.records()).map(|r| (r.time.as_nanos(), r.bytes.to_vec())).collect();
+        let records: Vec<_> = Records::new(decoded.records()).map(|r| (r.time.as_nanos(), r.bytes.to_vec())).collect();
         prop_assert_eq!(records, sorted);
     }
 
+    // Bytes behind a header that fits them: they reach the decompressors and the records.
     #[test]
-    fn any_bytes_are_safe(bytes in any::<Vec<u8>>()) {
-        prop_assert!(Received::decode(bytes.as_slice()).is_err());
+    fn arbitrary_payloads_are_rejected_or_consistent(
+        payload in prop::collection::vec(prop_oneof![3 => Just(0), 1 => any::<u8>()], 0..120),
+        code in 0..4_u8,
+        packets in 0..4_u8,
+        claimed in prop_oneof![Just(None), (0..300_u16).prop_map(Some)],
+    ) {
+        let mut message = message(filled(&[]), Compression::None);
+        message[5] = code;
+        message[20] = packets;
+        let claimed = claimed.unwrap_or(payload.len() as u16);
+        message[24..28].copy_from_slice(&u32::from(claimed).to_le_bytes());
+        message.extend_from_slice(&payload);
+        check_consistent(&message);
     }
 
-    // Random bytes never get past the magic; bytes that are nearly a batch get everywhere.
     #[test]
-    fn nearly_a_batch_is_safe(
+    fn mutated_batches_are_rejected_or_consistent(
         packets in packets(),
         compression in compression(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
@@ -98,44 +126,65 @@ proptest! {
             let at = at.index(message.len());
             message[at] = byte;
         }
-        let cut = cut.index(message.len() + 1);
-        for message in [message.as_slice(), &message[..cut]] {
-            if let Ok(received) = Received::decode(message) {
-                let header = received.header();
-                let _ = Interface::decode(received.fields(), header.link_type, header.snaplen);
-                let rest = Records::new(received.records()).count();
-                prop_assert_eq!(rest, header.packets as usize);
-            }
-        }
+        check_consistent(&message);
+        check_consistent(&message[..cut.index(message.len() + 1)]);
+    }
+
+    #[test]
+    fn truncated_batches_are_rejected(packets in packets(), cut in any::<prop::sample::Index>()) {
+        let message = message(filled(&packets), Compression::None);
+        let cut = cut.index(message.len());
+        prop_assert!(["truncated", "length"].contains(&error(&message[..cut]).reason()));
     }
 }
 
 #[test]
-fn errors_say_what_is_wrong() {
+fn fixed_header_has_the_documented_layout() {
+    let message = message(filled(&[(0x0102, vec![7; 3])]), Compression::None);
+    let hex: Vec<String> = message[..104].chunks(8).map(|row| format!("{row:02x?}")).collect();
+    insta::assert_snapshot!(hex.join("\n"), @r"
+    [50, 4b, 54, 52, 01, 00, 01, 00]
+    [b2, 00, 00, 00, 14, 01, 00, 00]
+    [00, 00, 04, 00, 01, 00, 00, 00]
+    [13, 00, 00, 00, 00, 00, 00, 00]
+    [4d, 00, 00, 00, 00, 00, 00, 00]
+    [03, 00, 00, 00, 00, 00, 00, 00]
+    [28, 00, 00, 00, 00, 00, 00, 00]
+    [63, 00, 00, 00, 00, 00, 00, 00]
+    [05, 00, 00, 00, 00, 00, 00, 00]
+    [09, 00, 00, 00, 00, 00, 00, 00]
+    [02, 00, 00, 00, 00, 00, 00, 00]
+    [01, 00, 00, 00, 00, 00, 00, 00]
+    [04, 00, 00, 00, 00, 00, 00, 00]
+    ");
+}
+
+#[test]
+fn errors_name_the_cause() {
     let good = message(filled(&[(1, vec![0; 64])]), Compression::None);
     let with = |at: usize, bytes: &[u8]| {
         let mut bad = good.clone();
         bad[at..at + bytes.len()].copy_from_slice(bytes);
         error(&bad).to_string()
     };
-    insta::assert_snapshot!(error(b"GET / HTTP/1.1\r\n"), @"the message is no batch: it does not begin with `PKTR`");
-    insta::assert_snapshot!(error(b""), @"the batch's header needs 104 bytes, the message has 0");
-    insta::assert_snapshot!(error(&good[..50]), @"the batch's header needs 104 bytes, the message has 50");
-    insta::assert_snapshot!(with(4, &[2]), @"the batch has version 2, this program reads version 1: update the older of the two");
-    insta::assert_snapshot!(with(5, &[9]), @"the batch's compression is 9, which is none of 0 (none), 1 (lz4), 2 (zstd)");
-    insta::assert_snapshot!(with(8, &[1, 0]), @"the batch's header length is 1, not 104 to 65536");
-    insta::assert_snapshot!(with(20, &[2]), @"the batch claims 2 packets, and has 1");
-    insta::assert_snapshot!(with(24, &[81]), @"the batch claims 81 payload bytes, and has 80");
-    insta::assert_snapshot!(with(27, &[255]), @"the batch's payload length is 4278190160, more than 8388608");
+    insta::assert_snapshot!(error(b"GET / HTTP/1.1\r\n"), @"not a batch: the message does not begin with `PKTR`");
+    insta::assert_snapshot!(error(b""), @"the batch is truncated: its header has 104 bytes, the message 0");
+    insta::assert_snapshot!(error(&good[..50]), @"the batch is truncated: its header has 104 bytes, the message 50");
+    insta::assert_snapshot!(with(4, &[2]), @"batch version 2 is not supported, only version 1: update the older program");
+    insta::assert_snapshot!(with(5, &[9]), @"unknown batch compression 9 (known: 0 none, 1 lz4, 2 zstd)");
+    insta::assert_snapshot!(with(8, &[1, 0]), @"batch header length 1 is not between 104 and 65536");
+    insta::assert_snapshot!(with(20, &[2]), @"the batch's header says 2 packets, the payload has 1");
+    insta::assert_snapshot!(with(24, &[81]), @"the batch's header says 81 payload bytes, the payload has 80");
+    insta::assert_snapshot!(with(27, &[255]), @"batch payload length 4278190160 is above 8388608");
     let record = good.len() - 80;
-    insta::assert_snapshot!(with(record + 8, &[65]), @"the batch's payload: a record's packet needs 65 bytes, 64 are left");
-    insta::assert_snapshot!(with(record + 11, &[1]), @"the batch's payload: a record claims 16777280 bytes, more than 262144");
-    insta::assert_snapshot!(error(&message(filled(&[]), Compression::None)[..110]), @"the batch's header needs 178 bytes, the message has 110");
+    insta::assert_snapshot!(with(record + 8, &[65]), @"batch payload: a record's packet needs 65 bytes, 64 are left");
+    insta::assert_snapshot!(with(record + 11, &[1]), @"batch payload: a record claims 16777280 bytes, more than 262144");
+    insta::assert_snapshot!(error(&message(filled(&[]), Compression::None)[..110]), @"the batch is truncated: its header has 178 bytes, the message 110");
 }
 
 #[test]
-fn a_bomb_is_not_unpacked() {
-    // 8 MiB of zeroes compress to almost nothing; a header that claims less than what comes out is refused.
+fn decompression_is_bounded_by_the_header() {
+    // The header claims fewer bytes than the payload decompresses to, then more.
     let zeroes = vec![(1, vec![0; 2000]), (2, vec![0; 2000])];
     let mut bomb = message(filled(&zeroes), Compression::Zstd);
     bomb[24..28].copy_from_slice(&100_u32.to_le_bytes());
@@ -145,14 +194,14 @@ fn a_bomb_is_not_unpacked() {
 }
 
 #[test]
-fn unknown_fields_are_skipped_and_names_survive_their_length() {
+fn unknown_fields_are_skipped_and_long_texts_truncated() {
     let mut long = interface();
     long.origin.source = "ä".repeat(5000).into();
     long.names = (0..600).map(|i| (i, Arc::from("x".repeat(100).as_str()))).collect();
     let mut builder = Builder::new(Template::new(Arc::new(long), Timestamp::ZERO), LIMITS, Order::ByTime);
-    let message = message(builder.close(Closing::default(), Vec::new), Compression::None);
-    let received = Received::decode(message.as_slice()).unwrap();
-    let mut fields = received.fields().to_vec();
+    let message = message(builder.close(CloseInfo::default(), Vec::new), Compression::None);
+    let decoded = DecodedBatch::decode(message.as_slice()).unwrap();
+    let mut fields = decoded.fields().to_vec();
     fields.extend_from_slice(&[99, 0, 2, 0, 1, 2]);
     let read = Interface::decode(&fields, LinkType::ETHERNET, 96).unwrap();
     assert_eq!(read.origin.source.len(), 1024);
@@ -171,20 +220,20 @@ fn a_batch_closes_by_size_and_by_age() {
     }
     assert_eq!(builder.due(), Some(Timestamp::from_nanos(50_000_010)));
     assert!(builder.is_full_for(1000), "4 × 1016 bytes leave no room for a fifth");
-    let batch = builder.close(Closing::default(), Vec::new);
-    assert_eq!((batch.header().packets, builder.is_empty(), builder.due()), (4, true, None));
+    let batch = builder.close(CloseInfo::default(), Vec::new);
+    assert_eq!((batch.packets(), builder.is_empty(), builder.due()), (4, true, None));
 }
 
 #[test]
-fn a_batch_that_closed_early_holds_little_memory() {
+fn a_small_batch_occupies_little_memory() {
     let mut builder = builder();
     builder.push(&Record { time: Timestamp::ZERO, original: 64, bytes: &[0; 64] }, || Timestamp::ZERO);
-    let batch = builder.close(Closing::default(), || Vec::with_capacity(8192));
+    let batch = builder.close(CloseInfo::default(), || Vec::with_capacity(8192));
     assert!(batch.memory() < 512, "{} bytes", batch.memory());
 }
 
 #[test]
-fn packets_that_overtake_find_their_place_across_batches() {
+fn late_packets_are_sorted_into_the_next_batch() {
     let mut builder = builder();
     let time = |micros: u64| Timestamp::from_nanos(micros * 1000);
     let push = |builder: &mut Builder, micros| {
@@ -196,13 +245,13 @@ fn packets_that_overtake_find_their_place_across_batches() {
     for micros in [10, 700, 690, 900] {
         push(&mut builder, micros);
     }
-    let first = builder.close_until(time(400), Closing::default(), Vec::new).unwrap();
+    let first = builder.close_until(time(400), CloseInfo::default(), Vec::new).unwrap();
     assert_eq!(
         (times(&first), first.extent().latest, builder.due()),
         (vec![10], time(10), Some(time(50_690)))
     );
     push(&mut builder, 695);
-    let second = builder.close_until(time(900), Closing::default(), Vec::new).unwrap();
+    let second = builder.close_until(time(900), CloseInfo::default(), Vec::new).unwrap();
     assert_eq!(times(&second), [690, 695, 700, 900]);
     assert!(builder.is_empty());
 }
@@ -213,12 +262,12 @@ fn a_batch_grows_while_all_of_it_is_held_back() {
     let record = Record { time: Timestamp::from_nanos(9), original: 4000, bytes: &[0; 4000] };
     builder.push(&record, || Timestamp::ZERO);
     assert!(builder.is_full_for(4000));
-    assert!(builder.close_until(Timestamp::ZERO, Closing::default(), Vec::new).is_none());
+    assert!(builder.close_until(Timestamp::ZERO, CloseInfo::default(), Vec::new).is_none());
     assert!(!builder.is_full_for(4000));
     let batch = loop {
         builder.push(&record, || Timestamp::ZERO);
         if builder.is_full_for(4000)
-            && let Some(batch) = builder.close_until(Timestamp::ZERO, Closing::default(), Vec::new)
+            && let Some(batch) = builder.close_until(Timestamp::ZERO, CloseInfo::default(), Vec::new)
         {
             break batch;
         }

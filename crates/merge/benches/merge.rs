@@ -1,23 +1,23 @@
-//! What the merge costs per packet: by how many sources there are, and how many packets of one follow each other.
+//! The cost of the merge per packet, by the number of sources and the length of the runs.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use merge::{Arrival, Config, Merge, Mono, SourceId};
+use merge::{Arrival, Config, Merge, MonotonicTime};
 use packet::record::Extent;
-use packet::{Record, Timestamp};
+use packet::{Record, SourceId, Timestamp};
 
 /// The default `BATCH_BYTES`.
 const BATCH: usize = 256 << 10;
 
-/// Packets of each run of the merge: 64 MiB of records, more than the caches hold, as with batches from the network.
+/// Packets per iteration: 64 MiB of records, more than the caches hold, as with batches from the network.
 const PACKETS: u64 = 600_000;
 
-/// Small packets, which are the hard case: the merge does not look at their bytes.
+/// Small packets, which are the hard case: the merge does not read their bytes.
 const SIZES: [usize; 3] = [64, 96, 128];
 
-/// The batches of `sources` that take turns, `run` packets each, in the order in which they are full.
+/// The batches of `sources` that take turns with `run` packets each, in the order in which they fill up.
 fn batches(sources: u32, run: u64) -> Vec<Arrival<Vec<u8>>> {
     let mut open: Vec<Vec<u8>> = (0..sources).map(|_| Vec::with_capacity(BATCH)).collect();
     let mut full = Vec::new();
@@ -44,15 +44,11 @@ fn batches(sources: u32, run: u64) -> Vec<Arrival<Vec<u8>>> {
     full
 }
 
-/// Pushes all `batches`, polls after each, and returns how many runs came out.
+/// Pushes all `batches`, takes the runs that are due after each, and returns the number of runs.
 fn merge(batches: &[Arrival<Vec<u8>>], sources: u32) -> u64 {
     let config = Config { max_bytes: 1 << 30, ..Config::default() };
     let mut merge = Merge::new(config);
     let mut runs = 0;
-    let mut out = |run: merge::Run<'_, ()>| {
-        black_box(run.bytes);
-        runs += 1;
-    };
     for source in 0..sources {
         let heartbeat = Arrival {
             source: SourceId(source),
@@ -61,14 +57,21 @@ fn merge(batches: &[Arrival<Vec<u8>>], sources: u32) -> u64 {
             extent: Extent::EMPTY,
             watermark: Timestamp::ZERO,
         };
-        merge.push(heartbeat, Mono::ZERO);
+        merge.push(heartbeat, MonotonicTime::ZERO);
     }
-    let now = Mono::ZERO + config.window;
+    let now = MonotonicTime::ZERO + config.window;
     for &Arrival { source, tag, ref payload, extent, watermark } in batches {
         merge.push(Arrival { source, tag, payload: payload.as_slice(), extent, watermark }, now);
-        merge.poll(now, &mut out);
+        while let Some(run) = merge.next_run(now) {
+            black_box(run.bytes);
+            runs += 1;
+        }
     }
-    merge.finish(&mut out);
+    merge.finish();
+    while let Some(run) = merge.next_run(now) {
+        black_box(run.bytes);
+        runs += 1;
+    }
     runs
 }
 

@@ -1,22 +1,52 @@
-//! Many sources, one order; and what was lost on the way.
+//! Merges the packets of many sources in timestamp order.
 //!
-//! A [`Merge`] brings the batches of many sources into the order of their packets' times; a [`Ledger`] knows for each
-//! source what it sent, what of that arrived, and what became of it. The two know nothing of each other but a
-//! [`SourceId`], which the ledger hands out. Both are pure: time is an argument, and what moves the bytes lives
-//! elsewhere.
+//! Batches go in with [`Merge::push`]; runs of packets come out of [`Merge::next_run`]. The crate is pure: time is an
+//! argument, and it does no I/O.
 
-mod lane;
-pub mod ledger;
-pub mod merge;
-pub mod mono;
-pub mod run;
-mod tournament;
+mod merge;
+mod source_queue;
+mod winner_tree;
 
-pub use ledger::{Dropped, Entry, Figures, Heard, Ledger, Skip, Tally};
-pub use merge::{Arrival, Config, Merge};
-pub use mono::Mono;
-pub use run::Run;
+use std::ops::Add;
+use std::time::Duration;
 
-/// A source of packets, by a number that stands for its [`packet::Origin`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceId(pub u32);
+pub use merge::{Arrival, Config, Merge, PacketRun};
+
+/// A point on the collector's monotonic clock, in nanoseconds since an arbitrary start.
+///
+/// The clock should stand still while the collector cannot receive, for example because the reader of its output blocks.
+/// Otherwise sources appear silent and packets appear overdue whose batches are only waiting to be received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MonotonicTime(u64);
+
+impl MonotonicTime {
+    /// The clock's start.
+    pub const ZERO: Self = Self(0);
+
+    /// Converts from nanoseconds since the clock's start.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the clock's start.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The time elapsed since `earlier`, or zero if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for MonotonicTime {
+    type Output = Self;
+
+    /// Saturates.
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}

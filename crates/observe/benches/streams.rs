@@ -1,18 +1,18 @@
-//! What a segment costs the observer `streams`, and what a scrape does.
+//! The observer `streams`: a segment, and a scrape.
 //!
-//! Headers are parsed before; segments of known streams come in random order, so that nearly each of them misses the caches:
-//! no traffic is as bad.
+//! Headers are parsed beforehand. Segments of known streams are in random order, so that nearly every one misses the caches.
+//! Traffic is never as bad.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use observe::streams::{Config, Streams};
-use observe::{Exposition, Observed, OriginId, Origins, Scope};
+use observe::streams::Streams;
+use observe::{Exposition, ObservedPacket, OriginId, Origins, Scope, StreamsConfig};
 use packet::headers::{AddressFamily, Headers, Ip, Tcp, TcpFlags, Transport};
 use packet::{Origin, Timestamp};
+use parking_lot::Mutex;
 
 const HERE: OriginId = OriginId(0);
 
@@ -57,17 +57,17 @@ fn at(nanos: u64) -> Timestamp {
     Timestamp::from_nanos(1_700_000_000_000_000_000 + nanos)
 }
 
-fn observed(time: Timestamp, headers: &Headers) -> Observed<'_> {
-    Observed { time, wire_len: 1000, bytes: &[], headers, origin: HERE }
+fn observed(time: Timestamp, headers: Headers) -> ObservedPacket<'static> {
+    ObservedPacket { time, wire_len: 1000, bytes: &[], headers }
 }
 
 fn observe(streams: &mut Streams, time: Timestamp, headers: &Headers) {
-    black_box(streams.observe(&observed(time, headers)));
+    black_box(streams.observe(HERE, &observed(time, *headers)));
 }
 
-/// Connections with a request and its answer, both acknowledged: two streams each.
+/// Connections with a request and an answer, both acknowledged: two streams each.
 fn filled(connections: u32) -> Streams {
-    let mut streams = Streams::new(Config::default());
+    let mut streams = Streams::new(StreamsConfig::default());
     for number in 0..connections {
         let connection = Connection(number);
         let time = u64::from(number) * 1_000;
@@ -77,7 +77,7 @@ fn filled(connections: u32) -> Streams {
     streams
 }
 
-/// Visits all numbers below a power of two, in an order that no cache foresees.
+/// Visits all numbers up to `mask`, which is a power of two less one, in an order that defeats the caches.
 fn shuffled(index: u64, mask: u64) -> u32 {
     (index.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(5).wrapping_add(index) & mask)
         as u32
@@ -93,7 +93,7 @@ fn segments(c: &mut Criterion) {
             let mut state = vec![(1100u32, 5100u32); connections as usize];
             let mut index = 0u64;
             b.iter_custom(|iterations| {
-                // The headers are made beforehand, in chunks that stay in the cache.
+                // The packets are made beforehand, in chunks that stay in the cache.
                 let mut spent = Duration::ZERO;
                 let mut left = iterations;
                 while left > 0 {
@@ -111,10 +111,10 @@ fn segments(c: &mut Criterion) {
                         })
                         .collect();
                     let time = at(70_000_000 + index * 300);
-                    let packets: Vec<_> = headers.iter().map(|headers| observed(time, headers)).collect();
+                    let packets: Vec<_> = headers.iter().map(|headers| observed(time, *headers)).collect();
                     let begin = Instant::now();
                     for packet in &packets {
-                        black_box(streams.observe(packet));
+                        black_box(streams.observe(HERE, packet));
                     }
                     spent += begin.elapsed();
                     left -= chunk;
@@ -143,8 +143,8 @@ fn segments(c: &mut Criterion) {
     group.finish();
 }
 
-/// A hundred thousand streams expire in the same second: the longest that a packet waits. The figure is the largest of some
-/// ten thousand packets, so what else the machine does is in it.
+/// The slowest packet while a hundred thousand streams expire in the same second. It is the maximum of some ten thousand
+/// packets, so it includes whatever else the machine does.
 fn expiry(c: &mut Criterion) {
     c.bench_function("streams/slowest packet while 100 000 streams expire", |b| {
         b.iter_custom(|iterations| {
@@ -171,13 +171,13 @@ fn expiry(c: &mut Criterion) {
 
 fn scrape(c: &mut Criterion) {
     let mut origins = Origins::new(Scope::SourceAndDevice);
-    origins.intern(&Origin { source: "edge".into(), device: "eth0".into(), listen_port: None });
+    origins.register(&Origin { source: "edge".into(), device: "eth0".into(), listen_port: None });
     for connections in [5_000, 50_000] {
         let streams = Mutex::new(filled(connections));
         c.bench_function(&format!("streams/scrape of 10 000 of {} streams", connections * 2), |b| {
             b.iter(|| {
                 let mut out = Exposition::new();
-                Streams::expose(&streams, &origins, &mut out);
+                Streams::write_table(&streams, &origins, &mut out);
                 out.as_str().len()
             });
         });

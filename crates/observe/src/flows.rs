@@ -1,149 +1,171 @@
-//! Who talks to whom: packets and bytes by addresses and protocol.
+//! The observer `flows`: packets and bytes by addresses and protocol.
 //!
-//! The metrics are those of `tzsp_packetstream_exporter`, whose dashboard reads them, for what came by TZSP, and the same
-//! by another name for what did not. A flow is known by its outermost IP header alone. So fragments count, first and later,
-//! and what a router truncated counts as long as its addresses can be read; a flow's bytes are those that IP headers speak
-//! of, not those that were captured.
+//! Packets that arrived by TZSP have the metrics of `tzsp_packetstream_exporter`, so that its dashboard works unchanged. Other
+//! packets have the same metrics under names of their own. A flow is identified by the outermost IP header alone. So all
+//! fragments count, and truncated packets count if their addresses were captured. Bytes are those of the IP length field, not
+//! the captured ones.
 //!
-//! The table is bounded, and without a sweep. A flow that is silent for longer than [`Config::age`] is exposed no more. If
-//! it speaks again it begins at zero, unless its entry was still there: which Prometheus takes for what it is, a counter
-//! that was reset.
+//! A flow that is idle for longer than [`FlowsConfig::age`] leaves the exposition. If it returns later it starts at zero, which
+//! Prometheus treats as a counter reset.
 
-mod expose;
 mod key;
 mod names;
 mod scope;
+#[cfg(test)]
+mod tests;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use key::Key;
+use key::FlowKey;
+use metrics::{Declaration, Exposition};
 use packet::{Origin, Timestamp};
+use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use scope::Scopes;
 
-use crate::aged::{Age, Aged};
-use crate::{Observed, OriginId, Scope};
+use crate::expiring_table::{ExpiringTable, Limit};
+use crate::observer::{BatchOrigin, Chunk, Observer};
+use crate::{ObservedPacket, OriginId, Origins, Scope};
 
-/// How much is kept, for how long, and by which labels.
+/// How many expired flows an [`advance`](Flows::advance) removes at most, which takes a tenth of a millisecond. If the clock
+/// jumps ahead, all flows expire at once, and that must not stop the packets.
+const REMOVED_PER_ADVANCE: usize = 1024;
+
+const UNTRACKED: Declaration = Declaration::counter(
+    "packeteur_flows_untracked_packets_total",
+    "Packets not counted for a flow, because it was new and there were MAX_FLOWS already.",
+);
+
+/// The bounds of the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The most flows at a time. One takes about 120 bytes of memory and 300 of a scrape.
+pub struct FlowsConfig {
+    /// The most flows (`MAX_FLOWS`). A flow takes about 120 bytes of memory and 300 bytes of a scrape. Packets of new flows are
+    /// counted as untracked when the table is full.
     pub max_flows: usize,
-    /// A flow that is silent for longer leaves the exposition.
+    /// An idle flow leaves the exposition after this time (`FLOW_AGE`).
     pub age: Duration,
-    /// The labels that tell origins apart.
-    pub scope: Scope,
 }
 
-impl Default for Config {
-    /// A quarter of a million flows: 30 MB, and a scrape of 75 MB, about as much as a Prometheus server likes. An hour.
+impl Default for FlowsConfig {
+    /// An hour, and a quarter of a million flows: 30 MB of memory, and a scrape of 75 MB, as much as a Prometheus server
+    /// should read.
     fn default() -> Self {
-        Self { max_flows: 250_000, age: Duration::from_secs(3600), scope: Scope::None }
+        Self { max_flows: 250_000, age: Duration::from_secs(3600) }
     }
 }
 
-/// Entries that an [`advance`](Flows::advance) removes at most: a tenth of a millisecond. A clock that jumps ahead ends
-/// all flows at once, and that must not stop the packets.
-const REMOVED_AT_ONCE: usize = 1024;
-
-/// The flows.
+/// The observer.
 #[derive(Debug)]
 pub struct Flows {
-    config: Config,
+    config: FlowsConfig,
     scopes: Scopes,
-    table: Aged<Key, Flow>,
-    /// How many flows there ever were.
-    began: u64,
-    /// Packets that belong to no flow, as the table was full.
-    overflow: u64,
+    table: ExpiringTable<FlowKey, Flow>,
+    /// The number of flows so far, removed ones included.
+    started: u64,
+    /// Packets of flows that did not fit.
+    untracked: u64,
 }
 
-/// What is known of a flow.
+/// The counts of a flow.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     packets: u64,
     bytes: u64,
-    /// Counts up from one flow to the next: a scrape passes over those that begin while it goes on.
+    /// The value of [`Flows::started`] at its start. A scrape skips flows that started after it did.
     number: u64,
 }
 
 impl Flows {
-    /// No flow yet.
+    /// An observer that has seen no packet. `scope` is the labels that distinguish origins.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: FlowsConfig, scope: Scope) -> Self {
         Self {
             config,
-            scopes: Scopes::new(config.scope),
-            table: Aged::new(config.max_flows, [config.age; 2]),
-            began: 0,
-            overflow: 0,
+            scopes: Scopes::new(scope),
+            table: ExpiringTable::new(config.max_flows, [config.age; 2]),
+            started: 0,
+            untracked: 0,
         }
     }
 
-    /// Takes note of who an origin is, and of what its interfaces are called where its packets tell theirs by its index
-    /// (LINUX_SLL2). To be called before its first packet, for its series are named after it, and again when there are more
-    /// interfaces. Packets of an interface without a name count for the origin's device.
+    /// Announces an origin before its first packet, and again when it has more interfaces. `interfaces` are the names of those
+    /// that packets refer to by index (LINUX_SLL2). Packets of other interfaces count for the origin's device.
     ///
-    /// Origins that differ in nothing that a label tells share their flows: the senders of TZSP to one port, outside of a
-    /// collector.
-    pub fn meet(&mut self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
-        self.scopes.meet(id, origin, interfaces);
+    /// Origins with the same labels share their flows: outside of a collector, that is all routers that send TZSP to one port.
+    pub fn register(&mut self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
+        self.scopes.register(id, origin, interfaces);
     }
 
-    /// Counts a packet.
+    /// Counts a packet captured at `origin`.
     #[inline]
-    pub fn observe(&mut self, packet: &Observed<'_>) {
+    pub fn observe(&mut self, origin: OriginId, packet: &ObservedPacket<'_>) {
         let Some(ip) = &packet.headers.ip else { return };
-        let scope = self.scopes.of(packet.origin, packet.headers.interface);
-        let (key, bytes) = Key::read(scope, ip, packet.bytes);
+        let scope = self.scopes.of(origin, packet.headers.interface);
+        let (key, bytes) = FlowKey::read(scope, ip, packet.bytes);
         self.table.tick(scope, packet.time);
         let Some(slot) = self.table.find(&key) else {
-            self.begin(scope, key, u64::from(bytes));
+            self.start(scope, key, u64::from(bytes));
             return;
         };
-        self.table.touch(slot, Age::Living);
+        self.table.touch(slot, Limit::Active);
         let flow = &mut self.table.get_mut(slot).value;
         flow.packets += 1;
         flow.bytes += u64::from(bytes);
     }
 
-    /// The packets' time of `origin` has come to `now`: makes room by what was silent for too long.
+    /// Advances the packet time of `origin`, and removes expired flows.
     pub fn advance(&mut self, origin: OriginId, now: Timestamp) {
         let Self { scopes, table, .. } = self;
         for scope in scopes.all_of(origin) {
             table.tick(scope, now);
-            for _ in 0..REMOVED_AT_ONCE {
+            for _ in 0..REMOVED_PER_ADVANCE {
                 let Some(slot) = table.expired(scope) else { break };
                 table.remove(slot);
             }
         }
     }
 
-    /// Flows in the table. More than are exposed, where some have been silent for too long.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether there is no flow in the table.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.table.len() == 0
-    }
-
     #[cold]
-    fn begin(&mut self, scope: OriginId, key: Key, bytes: u64) {
+    fn start(&mut self, scope: OriginId, key: FlowKey, bytes: u64) {
         if self.table.len() >= self.config.max_flows {
             let Some(slot) = self.table.expired(scope) else {
-                self.overflow += 1;
+                self.untracked += 1;
                 return;
             };
             self.table.remove(slot);
         }
-        self.began += 1;
-        self.table.insert(scope, key, Flow { packets: 1, bytes, number: self.began });
+        self.started += 1;
+        self.table.insert(scope, key, Flow { packets: 1, bytes, number: self.started });
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Observer for Mutex<Flows> {
+    fn register(&self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
+        self.lock().register(id, origin, interfaces);
+    }
+
+    fn observe(&self, chunk: &mut Chunk<'_>) {
+        let mut flows = self.lock();
+        for packet in &chunk.packets {
+            flows.observe(chunk.origin.id, packet);
+        }
+    }
+
+    fn advance(&self, origin: BatchOrigin, now: Timestamp) {
+        self.lock().advance(origin.id, now);
+    }
+
+    fn declarations(&self) -> Vec<Declaration> {
+        vec![UNTRACKED]
+    }
+
+    fn collect(&self, _origins: &Origins) -> Vec<MetricFamily> {
+        vec![UNTRACKED.value(self.lock().untracked as f64)]
+    }
+
+    fn write_table(&self, _origins: &Origins, out: &mut Exposition) {
+        Flows::write_table(self, out);
+    }
+}

@@ -1,16 +1,22 @@
-//! What is measured of packets: sizes, flows, streams, pairs.
+//! Observers: measurements of packets for Prometheus.
 //!
-//! Observers watch, never alter, never block and never fail. Time is the packets' own.
+//! Observers never change, delay or drop packets, and never fail. Time is packet time.
 
-mod aged;
+mod expiring_table;
 pub mod flows;
-pub mod observed;
-pub mod observers;
-pub mod pairs;
-pub mod sizes;
+mod observed;
+mod observer;
+mod observers;
+mod origins;
+mod pairs;
+mod sizes;
 mod slab;
 pub mod streams;
 
+pub use flows::FlowsConfig;
 pub use metrics::{Exposition, Kind, Labels};
-pub use observed::{Observed, OriginId, Origins, Scope};
+pub use observed::{ObservedBatch, ObservedPacket};
 pub use observers::{Config, Observers};
+pub use origins::{OriginId, Origins, Scope};
+pub use pairs::PairsConfig;
+pub use streams::StreamsConfig;

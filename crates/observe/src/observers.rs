@@ -1,172 +1,181 @@
-//! All observers of a program, and the one walk over a batch that feeds them.
+//! All observers of a program, and the walk over a batch that feeds them.
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use metrics::Exposition;
 use packet::headers::address_family;
-use packet::{Headers, LinkType, Origin, Records, Timestamp};
+use packet::{Origin, Records};
+use parking_lot::Mutex;
+use prometheus::core::Collector;
 
-use crate::flows::{self, Flows};
-use crate::pairs::{self, Pairs};
-use crate::sizes::Sizes;
-use crate::streams::{self, Streams};
-use crate::{Exposition, Observed, OriginId, Origins, Scope};
+use crate::flows::{Flows, FlowsConfig};
+use crate::observer::{BatchOrigin, Chunk, Observer};
+use crate::pairs::{Pairs, PairsConfig};
+use crate::sizes::{self, Sizes};
+use crate::streams::{Streams, StreamsConfig};
+use crate::{ObservedBatch, OriginId, Origins, Scope};
 
-/// Which observers run, and within which bounds.
+/// The observers to run, and their bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// How the series of different origins are told apart.
+    /// The labels that distinguish origins.
     pub scope: Scope,
-    /// Packet sizes, by address family.
+    /// Packet lengths by address family.
     pub sizes: bool,
-    /// Packets and bytes, by addresses and protocol.
-    pub flows: Option<flows::Config>,
-    /// The health of every TCP stream.
-    pub streams: Option<streams::Config>,
+    /// Packets and bytes by addresses and protocol.
+    pub flows: Option<FlowsConfig>,
+    /// The health of each TCP stream.
+    pub streams: Option<StreamsConfig>,
     /// TCP between pairs of hosts.
-    pub pairs: Option<pairs::Config>,
+    pub pairs: Option<PairsConfig>,
 }
 
-/// Packets of one origin, as they lie in a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
-    /// Whose they are.
-    pub origin: OriginId,
-    /// What they begin with.
-    pub link_type: LinkType,
-    /// How many there are.
-    pub packets: u32,
-    /// Records, one after the other.
-    pub records: &'a [u8],
-    /// No older packet of this origin comes any more.
-    pub watermark: Timestamp,
-}
-
-/// The observers. They are shared by the threads that see packets and the one that answers scrapes: a batch locks each
-/// observer once, a scrape only for as long as it takes to copy a few figures.
+/// The observers.
+///
+/// Capture threads and scrapes share them. Each observer has one lock, which a thread takes for a chunk of up to 64 packets at
+/// a time. So threads that capture on several devices take turns in an observer, but they can be in different observers at the
+/// same time. A scrape holds a lock only while it copies about a thousand entries.
 #[derive(Debug)]
 pub struct Observers {
-    origins: Mutex<Origins>,
+    /// Scrapes read a snapshot.
+    origins: Mutex<Arc<Origins>>,
     packets: AtomicU64,
+    /// Counted during the walk itself, because it needs only the address family.
     sizes: Option<Mutex<Sizes>>,
-    flows: Option<Mutex<Flows>>,
-    streams: Option<Mutex<Streams>>,
-    pairs: Option<Mutex<Pairs>>,
+    /// Those that need parsed headers.
+    observers: Vec<Arc<dyn Observer>>,
 }
 
 impl Observers {
-    /// Nothing seen yet.
+    /// Observers that have seen no packet.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
+        let Config { scope, sizes, flows, streams, pairs } = config;
+        // Each observer is registered here. Pairs comes after streams, whose analysis it uses.
+        let observers = [
+            flows.map(|config| shared(Flows::new(config, scope))),
+            streams.map(|config| shared(Streams::new(config))),
+            pairs.map(|config| shared(Pairs::new(config))),
+        ];
         Arc::new(Self {
-            origins: Mutex::new(Origins::new(config.scope)),
+            origins: Mutex::new(Arc::new(Origins::new(scope))),
             packets: AtomicU64::new(0),
-            sizes: config.sizes.then(Mutex::default),
-            flows: config.flows.map(|config| Mutex::new(Flows::new(config))),
-            streams: config.streams.map(|config| Mutex::new(Streams::new(config))),
-            pairs: config.pairs.map(|config| Mutex::new(Pairs::new(config))),
+            sizes: sizes.then(Mutex::default),
+            observers: observers.into_iter().flatten().collect(),
         })
     }
 
-    /// The number of an origin, by which its batches are observed from then on. `interfaces` are the names of those behind
-    /// a cooked device; to be called again when there are more.
-    pub fn origin(&self, origin: &Origin, interfaces: &[(u32, Arc<str>)]) -> OriginId {
-        let mut origins = lock(&self.origins);
-        let id = origins.intern(origin);
-        origins.name_interfaces(id, interfaces);
-        drop(origins);
-        if let Some(flows) = &self.flows {
-            lock(flows).meet(id, origin, interfaces);
+    /// The id of an origin, to be used for its batches. `interfaces` are the names of the interfaces that a cooked device's
+    /// packets refer to by index; call this again when there are more.
+    pub fn register(&self, origin: &Origin, interfaces: &[(u32, Arc<str>)]) -> OriginId {
+        let id = {
+            let mut origins = self.origins.lock();
+            let origins = Arc::make_mut(&mut origins);
+            let id = origins.register(origin);
+            origins.name_interfaces(id, interfaces);
+            id
+        };
+        for observer in &self.observers {
+            observer.register(id, origin, interfaces);
         }
         id
     }
 
-    /// Looks at a batch.
-    pub fn observe(&self, batch: &Batch<'_>) {
+    /// Observes a batch.
+    pub fn observe(&self, batch: &ObservedBatch<'_>) {
         self.packets.fetch_add(u64::from(batch.packets), Ordering::Relaxed);
-        if self.flows.is_some() || self.streams.is_some() || self.pairs.is_some() {
+        if self.observers.is_empty() {
+            self.observe_sizes(batch);
+        } else {
             self.observe_headers(batch);
-        } else if let Some(sizes) = &self.sizes {
-            let mut counted = Sizes::default();
-            for record in Records::new(batch.records) {
-                counted.observe(address_family(batch.link_type, record.bytes), record.original);
-            }
-            lock(sizes).add(&counted);
         }
     }
 
-    /// Reads the headers of every packet, once for all observers.
-    fn observe_headers(&self, batch: &Batch<'_>) {
-        let (for_streams, for_pairs) = {
-            let origins = lock(&self.origins);
-            (origins.alike(batch.origin), origins.alike_with_device(batch.origin))
-        };
+    /// What runs beside a relay by default: nothing needs the headers.
+    fn observe_sizes(&self, batch: &ObservedBatch<'_>) {
+        let Some(sizes) = &self.sizes else { return };
         let mut counted = Sizes::default();
-        let mut flows = self.flows.as_ref().map(lock);
-        let mut streams = self.streams.as_ref().map(lock);
-        let mut pairs = self.pairs.as_ref().map(lock);
         for record in Records::new(batch.records) {
-            let headers = Headers::parse(batch.link_type, record.bytes, record.original);
-            let packet = Observed {
-                time: record.time,
-                wire_len: record.original,
-                bytes: record.bytes,
-                headers: &headers,
-                origin: batch.origin,
-            };
-            counted.observe(headers.family, record.original);
-            if let Some(flows) = &mut flows {
-                flows.observe(&packet);
+            counted.observe(address_family(batch.link_type, record.bytes), record.original);
+        }
+        sizes.lock().add(&counted);
+    }
+
+    /// Parses the headers of each packet once for all observers.
+    fn observe_headers(&self, batch: &ObservedBatch<'_>) {
+        let origin = self.batch_origin(batch.origin);
+        let mut chunk = Chunk::new(origin, batch.packets as usize);
+        let mut records = Records::new(batch.records);
+        let mut counted = Sizes::default();
+        while chunk.refill(&mut records, batch.link_type) {
+            for packet in &chunk.packets {
+                counted.observe(packet.headers.family, packet.wire_len);
             }
-            let verdict =
-                streams.as_mut().map(|streams| streams.observe(&Observed { origin: for_streams, ..packet }));
-            let packet = Observed { origin: for_pairs, ..packet };
-            match (&mut pairs, verdict) {
-                (Some(pairs), Some(verdict)) => pairs.observe_judged(&packet, &verdict),
-                (Some(pairs), None) => pairs.observe(&packet),
-                (None, _) => {}
+            for observer in &self.observers {
+                observer.observe(&mut chunk);
             }
         }
-        if let Some(flows) = &mut flows {
-            flows.advance(batch.origin, batch.watermark);
-        }
-        if let Some(streams) = &mut streams {
-            streams.advance(for_streams, batch.watermark);
-        }
-        if let Some(pairs) = &mut pairs {
-            pairs.advance(for_pairs, batch.watermark);
+        for observer in &self.observers {
+            observer.advance(origin, batch.watermark);
         }
         if let Some(sizes) = &self.sizes {
-            lock(sizes).add(&counted);
+            sizes.lock().add(&counted);
         }
     }
 
-    /// Packets that were looked at, whatever observers there are.
+    fn batch_origin(&self, id: OriginId) -> BatchOrigin {
+        let origins = self.origins.lock();
+        BatchOrigin {
+            id,
+            canonical: origins.canonical(id),
+            canonical_with_device: origins.canonical_with_device(id),
+        }
+    }
+
+    /// Packets observed so far, whichever observers run.
     #[must_use]
     pub fn packets(&self) -> u64 {
         self.packets.load(Ordering::Relaxed)
     }
 
-    /// Writes all that was measured.
-    pub fn expose(&self, out: &mut Exposition) {
-        if let Some(sizes) = &self.sizes {
-            let sizes = lock(sizes).clone();
-            sizes.expose(out);
+    /// Collectors of all metrics whose number does not grow with the traffic, to be registered in a `prometheus::Registry`.
+    #[must_use]
+    pub fn collectors(self: &Arc<Self>) -> Vec<Box<dyn Collector>> {
+        let mut collectors = Vec::new();
+        if self.sizes.is_some() {
+            let this = Arc::clone(self);
+            let collect = move || this.sizes.as_ref().map(|sizes| sizes.lock().collect()).unwrap_or_default();
+            collectors.extend(metrics::collector(sizes::DECLARATIONS, collect));
         }
-        // A copy, for the packets' threads look their origins up while the tables are written.
-        let origins = lock(&self.origins).clone();
-        if let Some(flows) = &self.flows {
-            Flows::expose(flows, out);
+        for observer in &self.observers {
+            let (this, observer) = (Arc::clone(self), Arc::clone(observer));
+            let declarations = observer.declarations();
+            let collect = move || observer.collect(&this.snapshot());
+            collectors.extend(metrics::collector(declarations, collect));
         }
-        if let Some(streams) = &self.streams {
-            Streams::expose(streams, &origins, out);
+        collectors
+    }
+
+    /// Writes the tables: the metrics whose number grows with the traffic.
+    pub fn write_tables(&self, out: &mut Exposition) {
+        let origins = self.snapshot();
+        for observer in &self.observers {
+            observer.write_table(&origins, out);
         }
-        if let Some(pairs) = &self.pairs {
-            Pairs::expose(pairs, &origins, out);
-        }
+    }
+
+    fn snapshot(&self) -> Arc<Origins> {
+        Arc::clone(&self.origins.lock())
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn shared<T>(observer: T) -> Arc<dyn Observer>
+where
+    Mutex<T>: Observer + 'static,
+{
+    Arc::new(Mutex::new(observer))
 }

@@ -1,84 +1,89 @@
-//! The observer `pairs`: tcp-exporter's metrics of pairs of hosts, each by the device that saw them.
+//! The observer `pairs`: TCP between pairs of hosts, per device.
 //!
-//! The names and labels are those of tcp-exporter, so that its dashboard works unchanged; the values are what its code means
-//! to count. What a segment shows is not found out again here: [`Pairs::observe_judged`] takes the verdict of the observer
-//! `streams`, and only where that one does not run a table of streams is kept here.
+//! Names and labels are those of tcp-exporter, so that its dashboard works unchanged. Values are what its code intends to
+//! count. The analysis of segments is that of the observer `streams`; without `streams`, this observer has a table of streams
+//! for itself.
 
-mod expose;
+mod collect;
 #[cfg(test)]
 mod tests;
+mod write;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use metrics::{Declaration, Exposition};
 use packet::Timestamp;
 use packet::headers::TcpFlags;
+use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 
-use crate::aged::{Age, Aged};
-use crate::streams::{self, Event, Streams, Verdict};
-use crate::{Observed, OriginId};
+use crate::expiring_table::{ExpiringTable, Limit};
+use crate::observer::{BatchOrigin, Chunk, Observer};
+use crate::streams::{Event, SegmentAnalysis, Streams, StreamsConfig};
+use crate::{ObservedPacket, OriginId, Origins};
 
-/// The most interfaces that are told apart; what comes by others counts for their origin's device.
+/// The most interfaces that are counted separately. Packets of others count for the device of their origin.
 const MAX_DEVICES: usize = 4096;
 
-/// How many pairs a packet takes out that have been silent for too long: faster than they come.
-const FORGOTTEN_PER_PACKET: usize = 2;
+/// How many expired pairs a packet removes. A packet adds at most one, so removal is faster.
+const REMOVED_PER_PACKET: usize = 2;
 
-/// The same where only time has come further.
-const FORGOTTEN_PER_ADVANCE: usize = 512;
+/// How many expired pairs an [`advance`](Pairs::advance) removes.
+const REMOVED_PER_ADVANCE: usize = 512;
 
-/// What bounds the observer.
+/// The bounds of the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// When a silent pair is forgotten (`STREAM_AGE`).
+pub struct PairsConfig {
+    /// An idle pair is removed after this time (`FLOW_AGE`).
     pub age: Duration,
-    /// The most pairs; when another one comes, the one that was silent for longest makes room (`MAX_PAIRS`).
+    /// The most pairs. A new one evicts the pair that has been idle for longest, which is counted (`MAX_PAIRS`).
     pub max_pairs: usize,
-    /// What bounds the streams behind the pairs, where the observer `streams` does not run.
-    pub streams: streams::Config,
+    /// The bounds of the table of streams, if the observer `streams` does not run.
+    pub streams: StreamsConfig,
 }
 
-impl Default for Config {
-    /// 20 000 pairs: 3 MB of memory, and 120 000 series, which is as much as one scrape should bring.
+impl Default for PairsConfig {
+    /// An hour, and 20 000 pairs: 3 MB of memory and 120 000 series, as much as one scrape should have.
     fn default() -> Self {
-        Self { age: Duration::from_secs(5 * 60), max_pairs: 20_000, streams: streams::Config::default() }
+        Self { age: Duration::from_secs(3600), max_pairs: 20_000, streams: StreamsConfig::default() }
     }
 }
 
 /// The observer.
 #[derive(Debug)]
-pub struct Pairs {
-    table: Aged<Pair, Counts>,
+pub(crate) struct Pairs {
+    table: ExpiringTable<PairKey, PairCounts>,
     devices: HashMap<Device, DeviceCounts, RandomState>,
-    /// By origin: how many pairs had to make room.
+    /// Evicted pairs by origin.
     evicted: Vec<u64>,
-    /// Judges segments where nobody else does.
+    /// Analyzes segments if the observer `streams` does not.
     streams: Option<Box<Streams>>,
-    config: Config,
+    config: PairsConfig,
 }
 
-/// A device: that of an origin, or one of the interfaces that it captures from.
+/// The device of an origin, or one of the interfaces behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Device {
     origin: OriginId,
     interface: Option<u32>,
 }
 
-/// Who sends to whom, as that device saw it.
+/// Sender and receiver, and the device that captured their packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Pair {
+struct PairKey {
     device: Device,
     src: IpAddr,
     dst: IpAddr,
 }
 
-/// What is counted of a pair.
+/// The counts of a pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
+struct PairCounts {
     retransmissions: u64,
-    /// Response times, added up, in nanoseconds.
+    /// The sum of the response times in nanoseconds.
     response_nanos: u64,
     /// Segments with the window scale option.
     window_scales: u64,
@@ -89,23 +94,22 @@ struct Counts {
     zero_windows: u64,
 }
 
-/// What is counted of a device.
+/// The counts of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct DeviceCounts {
     packets: u64,
-    /// Payload bytes of IP in segments with data.
+    /// IP payload bytes of segments with data.
     ip_bytes: u64,
-    /// Payload bytes of TCP.
+    /// TCP payload bytes.
     tcp_bytes: u64,
 }
 
 impl Pairs {
-    /// Nothing seen yet.
-    #[must_use]
-    pub fn new(config: Config) -> Self {
-        let config = Config { max_pairs: config.max_pairs.max(1), ..config };
+    /// An observer that has seen no packet.
+    pub(crate) fn new(config: PairsConfig) -> Self {
+        let config = PairsConfig { max_pairs: config.max_pairs.max(1), ..config };
         Self {
-            table: Aged::new(config.max_pairs, [config.age; 2]),
+            table: ExpiringTable::new(config.max_pairs, [config.age; 2]),
             devices: HashMap::default(),
             evicted: Vec::new(),
             streams: None,
@@ -113,68 +117,53 @@ impl Pairs {
         }
     }
 
-    /// How many pairs there are.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes note of a packet that nobody has judged.
-    pub fn observe(&mut self, packet: &Observed<'_>) {
+    /// Analyzes a packet captured at `origin`, if no other observer has.
+    fn analyze(&mut self, origin: OriginId, packet: &ObservedPacket<'_>) -> SegmentAnalysis {
         let config = self.config.streams;
-        let streams = self.streams.get_or_insert_with(|| Box::new(Streams::new(config)));
-        let verdict = streams.observe(packet);
-        self.observe_judged(packet, &verdict);
+        self.streams.get_or_insert_with(|| Box::new(Streams::new(config))).observe(origin, packet)
     }
 
-    /// Takes note of a packet of which [`Streams::observe`] has said what it shows.
-    pub fn observe_judged(&mut self, packet: &Observed<'_>, verdict: &Verdict) {
-        let origin = packet.origin;
+    /// Counts a packet captured at `origin`.
+    fn observe(&mut self, origin: OriginId, packet: &ObservedPacket<'_>, analysis: &SegmentAnalysis) {
         self.table.tick(origin, packet.time);
-        self.forget_silent(origin, FORGOTTEN_PER_PACKET);
-        let device = self.device(packet);
-        let of_device = self.devices.entry(device).or_default();
-        of_device.packets += 1;
+        self.remove_expired(origin, REMOVED_PER_PACKET);
+        let device = self.device(origin, packet);
+        let counts = self.devices.entry(device).or_default();
+        counts.packets += 1;
         let Some((ip, tcp)) = packet.headers.segment() else { return };
         if tcp.payload_len > 0 {
-            of_device.ip_bytes += u64::from(ip.end.saturating_sub(ip.payload_at));
-            of_device.tcp_bytes += u64::from(tcp.payload_len);
+            counts.ip_bytes += u64::from(ip.end.saturating_sub(ip.payload_at));
+            counts.tcp_bytes += u64::from(tcp.payload_len);
         }
-        let counts = self.pair(Pair { device, src: ip.src, dst: ip.dst });
-        counts.retransmissions += u64::from(verdict.events.has(Event::Retransmission));
-        counts.response_nanos += verdict.response.unwrap_or(0);
+        let counts = self.pair(PairKey { device, src: ip.src, dst: ip.dst });
+        counts.retransmissions += u64::from(analysis.events.has(Event::Retransmission));
+        counts.response_nanos += analysis.response.unwrap_or(0);
         counts.window_scales += u64::from(tcp.window_scale.is_some());
         counts.resets += u64::from(tcp.flags.any(TcpFlags::RST));
         counts.dont_fragments += u64::from(ip.src.is_ipv4() && ip.dont_fragment);
         counts.zero_windows += u64::from(tcp.window == 0);
     }
 
-    /// The packets' time of `origin` has come to `now`, whether or not a packet came with it.
-    pub fn advance(&mut self, origin: OriginId, now: Timestamp) {
+    /// Advances the packet time of `origin`, and removes expired pairs.
+    fn advance(&mut self, origin: OriginId, now: Timestamp) {
         self.table.tick(origin, now);
-        self.forget_silent(origin, FORGOTTEN_PER_ADVANCE);
+        self.remove_expired(origin, REMOVED_PER_ADVANCE);
         if let Some(streams) = &mut self.streams {
             streams.advance(origin, now);
         }
     }
 
-    /// The device that saw a packet.
-    fn device(&self, packet: &Observed<'_>) -> Device {
-        let device = Device { origin: packet.origin, interface: packet.headers.interface };
+    /// The device that captured a packet.
+    fn device(&self, origin: OriginId, packet: &ObservedPacket<'_>) -> Device {
+        let device = Device { origin, interface: packet.headers.interface };
         if self.devices.len() < MAX_DEVICES || self.devices.contains_key(&device) {
             return device;
         }
         Device { interface: None, ..device }
     }
 
-    /// The counts of a pair; another one has to make room, where it is new.
-    fn pair(&mut self, pair: Pair) -> &mut Counts {
+    /// The counts of a pair. A new one evicts others if the table is full.
+    fn pair(&mut self, pair: PairKey) -> &mut PairCounts {
         let origin = pair.device.origin;
         let known = self.table.find(&pair).filter(|&slot| {
             let expired = self.table.is_expired(self.table.get(slot));
@@ -185,7 +174,7 @@ impl Pairs {
         });
         let slot = known.unwrap_or_else(|| {
             while self.table.len() >= self.config.max_pairs {
-                let Some(longest) = self.table.silent_longest(None) else { break };
+                let Some(longest) = self.table.longest_idle(None) else { break };
                 let of = self.table.get(longest).origin();
                 if of.index() >= self.evicted.len() {
                     self.evicted.resize(of.index() + 1, 0);
@@ -193,16 +182,45 @@ impl Pairs {
                 self.evicted[of.index()] += 1;
                 self.table.remove(longest);
             }
-            self.table.insert(origin, pair, Counts::default())
+            self.table.insert(origin, pair, PairCounts::default())
         });
-        self.table.touch(slot, Age::Living);
+        self.table.touch(slot, Limit::Active);
         &mut self.table.get_mut(slot).value
     }
 
-    fn forget_silent(&mut self, origin: OriginId, at_most: usize) {
-        for _ in 0..at_most {
+    fn remove_expired(&mut self, origin: OriginId, limit: usize) {
+        for _ in 0..limit {
             let Some(slot) = self.table.expired(origin) else { return };
             self.table.remove(slot);
         }
+    }
+}
+
+impl Observer for Mutex<Pairs> {
+    fn observe(&self, chunk: &mut Chunk<'_>) {
+        let mut pairs = self.lock();
+        let origin = chunk.origin.canonical_with_device;
+        if chunk.analyses.is_empty() {
+            chunk.analyses.extend(chunk.packets.iter().map(|packet| pairs.analyze(origin, packet)));
+        }
+        for (packet, analysis) in chunk.packets.iter().zip(&chunk.analyses) {
+            pairs.observe(origin, packet, analysis);
+        }
+    }
+
+    fn advance(&self, origin: BatchOrigin, now: Timestamp) {
+        self.lock().advance(origin.canonical_with_device, now);
+    }
+
+    fn declarations(&self) -> Vec<Declaration> {
+        collect::DECLARATIONS.to_vec()
+    }
+
+    fn collect(&self, origins: &Origins) -> Vec<MetricFamily> {
+        collect::collect(self, origins)
+    }
+
+    fn write_table(&self, origins: &Origins, out: &mut Exposition) {
+        Pairs::write_table(self, origins, out);
     }
 }

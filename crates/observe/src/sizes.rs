@@ -1,45 +1,63 @@
-//! How many packets there are, and how long: by address family.
+//! The observer `sizes`: packets and their lengths, by address family.
 
+use metrics::{Declaration, Histogram, LabelSet};
 use packet::AddressFamily;
+use prometheus::proto::MetricFamily;
 
-use crate::{Exposition, Kind, Labels};
+const PACKETS: Declaration = Declaration::counter("packeteur_capture_total", "Packets, by address family.");
 
-/// The families, in the order of their series.
+const LENGTHS: Declaration =
+    Declaration::histogram("packeteur_capture_bytes", "Original packet length in bytes, by address family.");
+
+/// All families that [`Sizes::collect`] returns.
+pub(crate) const DECLARATIONS: [Declaration; 2] = [PACKETS, LENGTHS];
+
+/// The values of the label, in the order of the series.
 const FAMILIES: [AddressFamily; 3] = [AddressFamily::IPv4, AddressFamily::IPv6, AddressFamily::Other];
 
-/// The bounds of the buckets are 2^6 … 2^16 bytes: from the shortest Ethernet frame to the longest IP packet.
+/// The upper bounds of the buckets, as exponents of 2: from the shortest Ethernet frame to the longest IP packet.
 const SMALLEST: u32 = 6;
 const LARGEST: u32 = 16;
 
-/// One bucket for each bound, and one for what is longer than all.
+/// One bucket for each bound, and one above all of them.
 const BUCKETS: usize = (LARGEST - SMALLEST) as usize + 2;
 
-/// Packets and wire lengths, by address family.
+/// The upper bounds in bytes.
+const BOUNDS: [f64; BUCKETS - 1] = {
+    let (mut bounds, mut index) = ([0.0; BUCKETS - 1], 0);
+    while index < bounds.len() {
+        bounds[index] = (1_u32 << (SMALLEST + index as u32)) as f64;
+        index += 1;
+    }
+    bounds
+};
+
+/// Packets and their original lengths, by address family.
 #[derive(Clone, Debug, Default)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     families: [Lengths; FAMILIES.len()],
 }
 
-/// The lengths of packets, as a histogram.
+/// A histogram of packet lengths.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lengths {
-    /// Packets in each bucket, those of smaller ones not included.
+    /// The count of each bucket, not cumulative.
     buckets: [u64; BUCKETS],
-    /// Bytes of all packets.
+    /// The bytes of all packets.
     sum: u64,
 }
 
 impl Sizes {
-    /// Takes a packet of that length on the wire into account.
+    /// Counts a packet with an original length of `wire_len` bytes.
     #[inline]
-    pub fn observe(&mut self, family: AddressFamily, wire_len: u32) {
+    pub(crate) fn observe(&mut self, family: AddressFamily, wire_len: u32) {
         let lengths = &mut self.families[index(family)];
         lengths.buckets[bucket(wire_len)] += 1;
         lengths.sum += u64::from(wire_len);
     }
 
-    /// Adds what was counted apart from this.
-    pub fn add(&mut self, other: &Self) {
+    /// Adds the counts of `other`.
+    pub(crate) fn add(&mut self, other: &Self) {
         for (to, from) in self.families.iter_mut().zip(&other.families) {
             to.sum += from.sum;
             for (to, from) in to.buckets.iter_mut().zip(&from.buckets) {
@@ -48,37 +66,18 @@ impl Sizes {
         }
     }
 
-    /// Writes `packeteur_capture_total` and `packeteur_capture_bytes`.
-    pub fn expose(&self, out: &mut Exposition) {
-        let families = || FAMILIES.iter().map(|&family| (family, &self.families[index(family)]));
-        out.family("packeteur_capture_total", Kind::Counter, "Packets, by address family.");
-        for (family, lengths) in families() {
-            let labels = Labels::new().with("address_family", family);
-            out.sample("packeteur_capture_total", labels.as_str(), lengths.packets());
-        }
-        out.family(
-            "packeteur_capture_bytes",
-            Kind::Histogram,
-            "Packets' lengths on the wire, by address family.",
-        );
-        for (family, lengths) in families() {
-            let labels = Labels::new().with("address_family", family);
-            let mut below = 0;
-            for (bound, packets) in
-                (SMALLEST..=LARGEST).map(|exponent| 1_u32 << exponent).zip(lengths.buckets)
-            {
-                below += packets;
-                out.sample(
-                    "packeteur_capture_bytes_bucket",
-                    labels.clone().with("le", bound).as_str(),
-                    below,
-                );
-            }
-            let all = lengths.packets();
-            out.sample("packeteur_capture_bytes_bucket", labels.clone().with("le", "+Inf").as_str(), all);
-            out.sample("packeteur_capture_bytes_sum", labels.as_str(), lengths.sum);
-            out.sample("packeteur_capture_bytes_count", labels.as_str(), all);
-        }
+    /// `packeteur_capture_total` and `packeteur_capture_bytes`.
+    pub(crate) fn collect(&self) -> Vec<MetricFamily> {
+        let samples = || {
+            FAMILIES.iter().map(|&family| {
+                (LabelSet::new().with("address_family", family), &self.families[index(family)])
+            })
+        };
+        let packets = samples().map(|(labels, lengths)| (labels, lengths.packets() as f64));
+        let histograms = samples().map(|(labels, lengths)| {
+            (labels, Histogram { bounds: &BOUNDS, counts: &lengths.buckets, sum: lengths.sum as f64 })
+        });
+        vec![PACKETS.samples(packets), LENGTHS.histograms(histograms)]
     }
 }
 
@@ -96,7 +95,7 @@ const fn index(family: AddressFamily) -> usize {
     }
 }
 
-/// The first bucket whose bound is not below `wire_len`.
+/// The first bucket whose bound is at least `wire_len`.
 #[inline]
 const fn bucket(wire_len: u32) -> usize {
     let exponent = u32::BITS - wire_len.saturating_sub(1).leading_zeros();
@@ -106,16 +105,18 @@ const fn bucket(wire_len: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::TextEncoder;
+
     use super::*;
 
     #[test]
-    fn a_bound_belongs_to_its_bucket() {
+    fn bucket_bounds_are_inclusive() {
         let found: Vec<_> = [0, 1, 64, 65, 128, 129, 65_535, 65_536, 65_537, u32::MAX].map(bucket).into();
         assert_eq!(found, [0, 0, 0, 1, 1, 2, 10, 10, 11, 11]);
     }
 
     #[test]
-    fn the_exposition_is_packeteurs() {
+    fn families_are_exposed_as_by_the_prometheus_client() {
         let mut sizes = Sizes::default();
         for wire_len in [60, 64, 1514, 70_000] {
             sizes.observe(AddressFamily::IPv4, wire_len);
@@ -123,15 +124,14 @@ mod tests {
         let mut more = Sizes::default();
         more.observe(AddressFamily::Other, 100);
         sizes.add(&more);
-        let mut out = Exposition::new();
-        sizes.expose(&mut out);
-        let text: Vec<_> = out.as_str().lines().filter(|line| !line.contains("IPv6")).collect();
+        let text = TextEncoder::new().encode_to_string(&sizes.collect()).unwrap();
+        let text: Vec<_> = text.lines().filter(|line| !line.contains("IPv6")).collect();
         insta::assert_snapshot!(text.join("\n"), @r#"
         # HELP packeteur_capture_total Packets, by address family.
         # TYPE packeteur_capture_total counter
         packeteur_capture_total{address_family="IPv4"} 4
         packeteur_capture_total{address_family="other"} 1
-        # HELP packeteur_capture_bytes Packets' lengths on the wire, by address family.
+        # HELP packeteur_capture_bytes Original packet length in bytes, by address family.
         # TYPE packeteur_capture_bytes histogram
         packeteur_capture_bytes_bucket{address_family="IPv4",le="64"} 2
         packeteur_capture_bytes_bucket{address_family="IPv4",le="128"} 2

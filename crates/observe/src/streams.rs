@@ -1,76 +1,80 @@
-//! The observer `streams`: what goes on in each TCP stream, so that it agrees with what Wireshark says of it.
+//! The observer `streams`: the health of each TCP stream, with the figures that Wireshark gives.
 //!
-//! A stream is directed: a connection has two. Both directions lie in one entry, for neither can be understood without the
-//! other: an acknowledgment on the way back says what was sent too often on the way there.
+//! A stream is one direction of a TCP connection. Both directions are analyzed together, because acknowledgments tell which
+//! segments of the other direction were retransmitted.
 //!
-//! What a segment shows is decided in `conversation` and `side`; that is all the state that a segment needs to be judged
-//! by. What has been counted lies apart, in `stats`, an entry for each direction that has been seen: so a million
-//! half-seen connections take no more room than they must.
+//! [`conversation`] and [`direction`] hold the analysis and all the state that it needs. Counts and measurements are apart
+//! from it, in [`stats`], with an entry per captured direction, so that a connection of which only one direction was captured
+//! takes less memory.
 
+pub(crate) mod analysis;
+mod collect;
+mod connection;
 mod conversation;
-mod expose;
+mod direction;
 mod families;
 mod health;
+mod in_flight;
+mod key;
 mod moments;
+mod row;
 mod segment;
-mod side;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod totals;
-mod unacknowledged;
-mod verdict;
+mod write;
 
-use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 use std::time::Duration;
 
+use metrics::{Declaration, Exposition};
 use packet::Timestamp;
-use packet::headers::{Ip, Tcp};
+use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 
-pub use verdict::{Event, Events, Verdict};
+pub use analysis::{Event, Events, SegmentAnalysis};
 
-use self::conversation::Conversation;
+use self::connection::Connection;
+use self::in_flight::Pool;
+use self::key::ConnectionKey;
 use self::segment::Segment;
 use self::stats::{State, Stats};
 use self::totals::Totals;
-use self::unacknowledged::Pool;
-use crate::aged::{Age, Aged};
+use crate::expiring_table::ExpiringTable;
+use crate::observer::{BatchOrigin, Chunk, Observer};
 use crate::slab::{Slab, Slot};
-use crate::{Observed, OriginId};
+use crate::{ObservedPacket, OriginId, Origins};
 
-/// Bytes that a directed stream takes at most, all included: that of a connection of which one direction is seen, with a
-/// segment in flight. With both directions it is less. A test holds this against the sizes of what there is.
-pub const BYTES_PER_STREAM: usize = 504;
+/// The most bytes that a stream takes: a connection with one captured direction and a segment in flight. With both directions
+/// a stream takes less. A test compares this with the sizes of the types.
+const BYTES_PER_STREAM: usize = 504;
 
-/// The memory that the default of [`Config::max_streams`] fits into.
+/// Memory for the default number of streams.
 const DEFAULT_MEMORY: usize = 512 << 20;
 
-/// Segments in flight for which there is room, for each stream that there may be. Most have none, a few have thousands.
+/// Room for segments in flight, per stream. Most streams have none in flight, a few have thousands.
 const IN_FLIGHT_PER_STREAM: usize = 2;
 
-/// How many conversations a packet takes out that have been silent for too long. At most one comes with a packet, so the
-/// table gets rid of them faster than they come; each takes about a hundred nanoseconds.
-const FORGOTTEN_PER_PACKET: usize = 2;
+/// How many expired connections a packet removes. A packet adds at most one, so removal is faster; each takes about 100 ns.
+const REMOVED_PER_PACKET: usize = 2;
 
-/// The same where only time has come further: 60 µs.
-const FORGOTTEN_PER_ADVANCE: usize = 256;
+/// How many expired connections an [`advance`](Streams::advance) removes, which takes 60 µs.
+const REMOVED_PER_ADVANCE: usize = 256;
 
-/// What bounds the observer.
+/// The bounds of the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// When a silent connection is forgotten (`STREAM_AGE`).
+pub struct StreamsConfig {
+    /// An idle connection is removed after this time (`STREAM_AGE`).
     pub age: Duration,
-    /// When a connection is forgotten that has ended, and is silent since (`STREAM_FINALIZED_AGE`).
+    /// A connection that has ended is removed after this time without a packet (`STREAM_FINALIZED_AGE`).
     pub finalized_age: Duration,
-    /// The most directed streams; when another one comes, the connection that was silent for longest makes room
-    /// (`MAX_STREAMS`).
+    /// The most streams. A new one evicts the connection that has been idle for longest (`MAX_STREAMS`).
     pub max_streams: usize,
-    /// The most directed streams that a scrape shows one by one, those with most bytes first (`STREAMS_EXPORT`).
+    /// The most streams in a scrape, those with most bytes first (`STREAMS_EXPORT`).
     pub export: usize,
 }
 
-impl Default for Config {
+impl Default for StreamsConfig {
     fn default() -> Self {
         Self {
             age: Duration::from_secs(5 * 60),
@@ -84,108 +88,22 @@ impl Default for Config {
 /// The observer.
 #[derive(Debug)]
 pub struct Streams {
-    table: Aged<Key, Connection>,
+    table: ExpiringTable<ConnectionKey, Connection>,
     stats: Slab<Stats>,
     in_flight: Pool,
     /// By origin.
     totals: Vec<Totals>,
-    config: Config,
-}
-
-/// Which connection a segment belongs to, whichever side has sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    origin: OriginId,
-    low: Endpoint,
-    high: Endpoint,
-}
-
-/// An address and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Endpoint {
-    address: IpAddr,
-    port: u16,
-}
-
-/// A connection, and where the counts of its two directions are.
-#[derive(Clone, Copy, Debug)]
-struct Connection {
-    conversation: Conversation,
-    /// By side: that of the low endpoint, that of the high one.
-    stats: [Option<Slot>; 2],
-    /// Whether it began with a SYN.
-    opened: bool,
-    /// Which sides have sent FIN.
-    finished: [bool; 2],
-    /// Whether it has come to its end, by FIN or RST.
-    ended: bool,
-}
-
-impl Key {
-    /// The key, and which side has sent the segment.
-    #[inline]
-    fn of(packet: &Observed<'_>, ip: &Ip, tcp: &Tcp) -> (Self, usize) {
-        let origin = packet.origin;
-        let source = Endpoint { address: ip.src, port: tcp.src_port };
-        let destination = Endpoint { address: ip.final_destination(packet.bytes), port: tcp.dst_port };
-        if source.is_low(&destination) {
-            (Self { origin, low: source, high: destination }, 0)
-        } else {
-            (Self { origin, low: destination, high: source }, 1)
-        }
-    }
-}
-
-/// In as few words as there are: the derived hash takes the lengths of addresses too, and each address by itself.
-impl Hash for Key {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match (self.low.address, self.high.address) {
-            (IpAddr::V4(low), IpAddr::V4(high)) => {
-                state.write_u64(u64::from(low.to_bits()) << 32 | u64::from(high.to_bits()));
-            }
-            (low, high) => (low, high).hash(state),
-        }
-        let ports = u64::from(self.low.port) << 16 | u64::from(self.high.port);
-        state.write_u64(u64::from(self.origin.0) << 32 | ports);
-    }
-}
-
-impl Endpoint {
-    /// Whether this is the low one of two. In the order that is derived, but without a call where both are IPv4.
-    #[inline]
-    fn is_low(&self, other: &Self) -> bool {
-        match (self.address, other.address) {
-            (IpAddr::V4(own), IpAddr::V4(others)) => {
-                (own.to_bits(), self.port) <= (others.to_bits(), other.port)
-            }
-            _ => self <= other,
-        }
-    }
-}
-
-impl Connection {
-    const NEW: Self = Self {
-        conversation: Conversation::NEW,
-        stats: [None; 2],
-        opened: false,
-        finished: [false; 2],
-        ended: false,
-    };
-
-    const fn age(&self) -> Age {
-        if self.ended { Age::Ended } else { Age::Living }
-    }
+    config: StreamsConfig,
 }
 
 impl Streams {
-    /// Nothing seen yet.
+    /// An observer that has seen no packet.
     #[must_use]
-    pub fn new(config: Config) -> Self {
-        // A connection has two streams, and both are needed to count one.
-        let config = Config { max_streams: config.max_streams.max(2), ..config };
+    pub fn new(config: StreamsConfig) -> Self {
+        // A connection has two streams, and both must fit.
+        let config = StreamsConfig { max_streams: config.max_streams.max(2), ..config };
         Self {
-            table: Aged::new(config.max_streams, [config.age, config.finalized_age]),
+            table: ExpiringTable::new(config.max_streams, [config.age, config.finalized_age]),
             stats: Slab::new(),
             in_flight: Pool::new(config.max_streams.saturating_mul(IN_FLIGHT_PER_STREAM).max(1 << 16)),
             totals: Vec::new(),
@@ -193,42 +111,41 @@ impl Streams {
         }
     }
 
-    /// How many directed streams there are.
+    /// The number of streams in the table, expired ones included until they are removed.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.stats.len()
     }
 
-    /// Whether there are none.
+    /// Whether the table is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes note of a packet. Says what it shows if it is a TCP segment, so that others need not find out again.
-    pub fn observe(&mut self, packet: &Observed<'_>) -> Verdict {
-        let origin = packet.origin;
+    /// Counts a packet captured at `origin`. Returns the analysis of its TCP segment; the default if it is none.
+    pub fn observe(&mut self, origin: OriginId, packet: &ObservedPacket<'_>) -> SegmentAnalysis {
         self.table.tick(origin, packet.time);
-        self.forget_silent(origin, FORGOTTEN_PER_PACKET);
-        let Some((ip, tcp)) = packet.headers.segment() else { return Verdict::default() };
-        let (key, side) = Key::of(packet, ip, tcp);
+        self.remove_expired(origin, REMOVED_PER_PACKET);
+        let Some((ip, tcp)) = packet.headers.segment() else { return SegmentAnalysis::default() };
+        let (key, direction) = ConnectionKey::of(origin, packet.bytes, ip, tcp);
         let slot = self.connection(origin, key);
-        let stats = self.side(slot, side, packet.time);
+        let stats = self.stats_of(slot, direction, packet.time);
         let segment = Segment::new(packet.time, tcp);
 
         let connection = &mut self.table.get_mut(slot).value;
         let had_initial_rtt = connection.conversation.initial_rtt();
-        let verdict = connection.conversation.judge(side, &segment, &mut self.in_flight);
-        let window = connection.conversation.window(side, &segment);
+        let analysis = connection.conversation.analyze(direction, &segment, &mut self.in_flight);
+        let window = connection.conversation.window(direction, &segment);
         let initial_rtt = connection.conversation.initial_rtt();
-        let peer = connection.stats[side ^ 1];
+        let peer = connection.stats[direction ^ 1];
 
         let totals = &mut self.totals[origin.index()];
-        totals.count(segment.len, &verdict);
-        connection.follow(side, &segment, &verdict, totals);
+        totals.count(segment.len, &analysis);
+        connection.track(direction, &segment, &analysis, totals);
         let counts = self.stats.get_mut(stats);
         let was_active = counts.state() == State::Active;
-        counts.count(&segment, &verdict, window);
+        counts.count(&segment, &analysis, window);
         if was_active && counts.state() != State::Active {
             totals.active -= 1;
         }
@@ -238,28 +155,28 @@ impl Streams {
                 totals.initial_rtts.observe(nanos);
             }
         }
-        if let (Some(nanos), Some(peer)) = (verdict.delay, peer) {
-            self.stats.get_mut(peer).delayed(nanos);
+        if let (Some(nanos), Some(peer)) = (analysis.delay, peer) {
+            self.stats.get_mut(peer).add_delay(nanos);
         }
-        let age = connection.age();
-        self.table.touch(slot, age);
-        verdict
+        let limit = connection.limit();
+        self.table.touch(slot, limit);
+        analysis
     }
 
-    /// The packets' time of `origin` has come to `now`, whether or not a packet came with it.
+    /// Advances the packet time of `origin`, and removes expired connections.
     pub fn advance(&mut self, origin: OriginId, now: Timestamp) {
         self.table.tick(origin, now);
-        self.forget_silent(origin, FORGOTTEN_PER_ADVANCE);
+        self.remove_expired(origin, REMOVED_PER_ADVANCE);
     }
 
-    /// The connection of that key: a new one, where it was not seen before or has been silent for too long since.
+    /// The connection of `key`. It is a new one if there is none, or only an expired one.
     #[inline]
-    fn connection(&mut self, origin: OriginId, key: Key) -> Slot {
+    fn connection(&mut self, origin: OriginId, key: ConnectionKey) -> Slot {
         if let Some(slot) = self.table.find(&key) {
             if !self.table.is_expired(self.table.get(slot)) {
                 return slot;
             }
-            self.forget(slot);
+            self.time_out(slot);
         }
         if origin.index() >= self.totals.len() {
             self.totals.resize(origin.index() + 1, Totals::default());
@@ -267,38 +184,38 @@ impl Streams {
         self.table.insert(origin, key, Connection::NEW)
     }
 
-    /// The counts of one side of a connection; others have to make room, where they are new.
+    /// The counts of one direction of a connection. New ones evict others if the table is full.
     #[inline]
-    fn side(&mut self, slot: Slot, side: usize, now: Timestamp) -> Slot {
+    fn stats_of(&mut self, slot: Slot, direction: usize, now: Timestamp) -> Slot {
         let entry = self.table.get(slot);
-        if let Some(stats) = entry.value.stats[side] {
+        if let Some(stats) = entry.value.stats[direction] {
             return stats;
         }
-        let (origin, age) = (entry.origin(), entry.value.age());
-        self.table.touch(slot, age);
+        let (origin, limit) = (entry.origin(), entry.value.limit());
+        self.table.touch(slot, limit);
         while self.stats.len() >= self.config.max_streams {
-            let Some(longest) = self.table.silent_longest(Some(slot)) else { break };
+            let Some(longest) = self.table.longest_idle(Some(slot)) else { break };
             self.evict(longest);
         }
         let stats = self.stats.insert(Stats::new(now));
-        self.table.get_mut(slot).value.stats[side] = Some(stats);
+        self.table.get_mut(slot).value.stats[direction] = Some(stats);
         let totals = &mut self.totals[origin.index()];
         totals.streams += 1;
         totals.active += 1;
         stats
     }
 
-    /// Forgets connections of `origin` that have been silent for too long, but at most so many.
+    /// Removes at most `limit` expired connections of `origin`.
     #[inline]
-    fn forget_silent(&mut self, origin: OriginId, at_most: usize) {
-        for _ in 0..at_most {
+    fn remove_expired(&mut self, origin: OriginId, limit: usize) {
+        for _ in 0..limit {
             let Some(slot) = self.table.expired(origin) else { return };
-            self.forget(slot);
+            self.time_out(slot);
         }
     }
 
-    /// Forgets a connection that has been silent for too long.
-    fn forget(&mut self, slot: Slot) {
+    /// Removes an expired connection.
+    fn time_out(&mut self, slot: Slot) {
         let entry = self.table.get(slot);
         if !entry.value.ended {
             self.totals[entry.origin().index()].timed_out += 1;
@@ -306,7 +223,7 @@ impl Streams {
         self.remove(slot);
     }
 
-    /// Forgets a connection to make room for another one.
+    /// Removes a connection to make room for another one.
     #[cold]
     fn evict(&mut self, slot: Slot) {
         let entry = self.table.get(slot);
@@ -330,34 +247,26 @@ impl Streams {
     }
 }
 
-impl Connection {
-    /// Follows a connection from its beginning to its end.
-    #[inline]
-    fn follow(&mut self, side: usize, segment: &Segment, verdict: &Verdict, totals: &mut Totals) {
-        if !segment.is_plain() {
-            self.follow_end(side, segment, verdict, totals);
-        }
+impl Observer for Mutex<Streams> {
+    fn observe(&self, chunk: &mut Chunk<'_>) {
+        let mut streams = self.lock();
+        let origin = chunk.origin.canonical;
+        chunk.analyses.extend(chunk.packets.iter().map(|packet| streams.observe(origin, packet)));
     }
 
-    fn follow_end(&mut self, side: usize, segment: &Segment, verdict: &Verdict, totals: &mut Totals) {
-        if verdict.events.has(Event::PortReuse) {
-            (self.opened, self.finished, self.ended) = (false, [false; 2], false);
-        }
-        if segment.syn() && !self.opened {
-            self.opened = true;
-            totals.opened += 1;
-        }
-        self.finished[side] |= segment.fin();
-        let all_finished = self.stats.iter().zip(self.finished).all(|(seen, fin)| seen.is_none() || fin);
-        if self.ended {
-            return;
-        }
-        if segment.rst() {
-            self.ended = true;
-            totals.reset += 1;
-        } else if all_finished {
-            self.ended = true;
-            totals.finished += 1;
-        }
+    fn advance(&self, origin: BatchOrigin, now: Timestamp) {
+        self.lock().advance(origin.canonical, now);
+    }
+
+    fn declarations(&self) -> Vec<Declaration> {
+        collect::declarations()
+    }
+
+    fn collect(&self, origins: &Origins) -> Vec<MetricFamily> {
+        collect::collect(self, origins)
+    }
+
+    fn write_table(&self, origins: &Origins, out: &mut Exposition) {
+        Streams::write_table(self, origins, out);
     }
 }

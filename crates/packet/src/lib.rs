@@ -1,17 +1,19 @@
-//! What a packet is: its time, its link type, its lengths, its headers.
+//! Packets: capture time, link type, lengths, headers, decapsulation and reassembly.
 //!
-//! Everything here is pure: bytes in, facts out. Nothing knows a socket, a clock or the environment.
+//! All code here is pure. It does not access sockets, clocks or the environment.
 
-pub mod defrag;
+pub mod bytes;
+pub mod decap;
 pub mod headers;
 pub mod link_type;
 pub mod origin;
+pub mod reassembly;
 pub mod record;
 pub mod time;
 pub mod tzsp;
 
 pub use headers::{AddressFamily, Headers};
 pub use link_type::LinkType;
-pub use origin::Origin;
+pub use origin::{Origin, SourceId};
 pub use record::{Record, Records};
 pub use time::Timestamp;

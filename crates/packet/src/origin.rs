@@ -25,3 +25,7 @@ impl fmt::Display for Origin {
         }
     }
 }
+
+/// A number that stands for an [`Origin`]: small, dense, and valid within one collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u32);

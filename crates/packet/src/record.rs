@@ -1,47 +1,48 @@
-//! The record: a packet as it lies in a batch and in a nanosecond pcap file.
+//! Records: packets in the layout of a batch's payload and of a nanosecond pcap file.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | seconds since the Unix epoch |
 //! | 4 | 4 | nanoseconds of that second |
-//! | 8 | 4 | captured length: how many bytes follow |
-//! | 12 | 4 | original length: how many there were on the wire |
+//! | 8 | 4 | captured length: bytes that follow |
+//! | 12 | 4 | original length: bytes on the wire |
 //! | 16 | captured length | the packet |
 //!
-//! All numbers are little-endian: the layout of a pcap file whose magic is `0xa1b23c4d` as a little-endian machine
-//! writes it (draft-ietf-opsawg-pcap, section 5). A record is not aligned.
+//! All numbers are little-endian. This is the packet record of a pcap file with the magic number `0xa1b23c4d`, written by a
+//! little-endian host (draft-ietf-opsawg-pcap, section 5). Records are not aligned.
 
 use crate::Timestamp;
+use crate::bytes::le_u32;
 
-/// Bytes of a record in front of its packet.
+/// Bytes of a record's header.
 pub const HEADER_LEN: usize = 16;
 
-/// The most bytes of one packet that a record may hold: libpcap's `MAXIMUM_SNAPLEN` for all but a few link types, and
-/// what readers of pcap files refuse to go beyond.
+/// Maximum captured bytes of a packet: libpcap's `MAXIMUM_SNAPLEN`. Readers of pcap files reject records that exceed it,
+/// except for a few link types.
 pub const MAX_CAPTURED: usize = 262_144;
 
 /// A captured packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was captured.
+    /// Capture time.
     pub time: Timestamp,
-    /// How long it was on the wire, in bytes.
+    /// Length on the wire in bytes.
     pub original: u32,
-    /// What was kept of it.
+    /// The captured bytes: the packet, or its beginning.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// The first record of `buf`, and what comes behind it.
+    /// Splits `buf` into its first record and the rest.
     ///
     /// # Errors
-    /// `buf` ends before the record does, or the record claims more than [`MAX_CAPTURED`] bytes.
+    /// `buf` ends before the record does, or the captured length exceeds [`MAX_CAPTURED`].
     #[inline]
-    pub fn split_from(buf: &'a [u8]) -> Result<(Self, &'a [u8]), RecordError> {
-        let Some((header, rest)) = buf.split_first_chunk::<HEADER_LEN>() else {
+    fn split_from(buf: &'a [u8]) -> Result<(Self, &'a [u8]), RecordError> {
+        let decode = |(header, rest)| Some((fields(header)?, rest));
+        let Some(([secs, nanos, captured, original], rest)) = buf.split_first_chunk().and_then(decode) else {
             return Err(RecordError::Header { had: buf.len() });
         };
-        let [secs, nanos, captured, original] = fields(header);
         if captured as usize > MAX_CAPTURED {
             return Err(RecordError::TooLong { captured });
         }
@@ -51,10 +52,7 @@ impl<'a> Record<'a> {
         Ok((Self { time: Timestamp::from_parts(secs, nanos), original, bytes }, rest))
     }
 
-    /// Appends this record to `buf`.
-    ///
-    /// # Panics
-    /// Never for packets up to [`MAX_CAPTURED`]; what is longer is cut there.
+    /// Appends this record to `buf`. Bytes beyond [`MAX_CAPTURED`] are cut off.
     #[inline]
     pub fn append_to(&self, buf: &mut Vec<u8>) {
         let bytes = self.bytes.get(..MAX_CAPTURED).unwrap_or(self.bytes);
@@ -62,7 +60,7 @@ impl<'a> Record<'a> {
         buf.extend_from_slice(bytes);
     }
 
-    /// Bytes that this record takes in a batch.
+    /// Length of header and captured bytes.
     #[inline]
     #[must_use]
     pub const fn encoded_len(&self) -> usize {
@@ -70,14 +68,13 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The four numbers of a record header.
+/// Decodes a record's header. Always `Some`.
 #[inline]
-fn fields(header: &[u8; HEADER_LEN]) -> [u32; 4] {
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    [word(0), word(4), word(8), word(12)]
+fn fields(header: &[u8; HEADER_LEN]) -> Option<[u32; 4]> {
+    Some([le_u32(header, 0)?, le_u32(header, 4)?, le_u32(header, 8)?, le_u32(header, 12)?])
 }
 
-/// A record header.
+/// Encodes a record's header.
 #[inline]
 #[must_use]
 pub fn header(time: Timestamp, captured: u32, original: u32) -> [u8; HEADER_LEN] {
@@ -90,24 +87,24 @@ pub fn header(time: Timestamp, captured: u32, original: u32) -> [u8; HEADER_LEN]
     header
 }
 
-/// Why bytes are no record.
+/// Why bytes are not a valid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Fewer bytes than a header has.
+    /// The header is incomplete.
     #[error("a record's header needs {HEADER_LEN} bytes, {had} are left")]
     Header {
-        /// Bytes that were left.
+        /// Bytes left.
         had: usize,
     },
-    /// Fewer bytes than the header says.
+    /// The packet is incomplete.
     #[error("a record's packet needs {needed} bytes, {had} are left")]
     Bytes {
         /// The captured length.
         needed: usize,
-        /// Bytes that were left.
+        /// Bytes left.
         had: usize,
     },
-    /// A captured length that no capture has.
+    /// The captured length exceeds [`MAX_CAPTURED`].
     #[error("a record claims {captured} bytes, more than {MAX_CAPTURED}")]
     TooLong {
         /// The captured length.
@@ -115,20 +112,20 @@ pub enum RecordError {
     },
 }
 
-/// The records of a buffer, one after the other. Ends at the first bytes that are no record.
+/// Iterates over the records in a buffer. Ends at the first invalid one.
 #[derive(Clone, Copy, Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Records<'a> {
-    /// Over all of `buf`.
+    /// Starts at the beginning of `buf`.
     #[must_use]
     pub const fn new(buf: &'a [u8]) -> Self {
         Self { rest: buf }
     }
 
-    /// What has not been read yet. Not empty at the end of the iteration where `buf` held something else than records.
+    /// The bytes not yet read. At the end of the iteration they are empty, unless there is an invalid record.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
@@ -146,25 +143,25 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// What a walk over a buffer of records finds.
+/// A summary of consecutive records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// How many records there are.
+    /// Number of records.
     pub packets: u32,
-    /// The time of the first record; of nothing, [`Timestamp::MAX`].
+    /// Time of the first record; [`Timestamp::MAX`] if there is none.
     pub first: Timestamp,
-    /// The latest time of all; of nothing, [`Timestamp::ZERO`].
+    /// Latest time of all records; [`Timestamp::ZERO`] if there is none.
     pub latest: Timestamp,
-    /// Whether no record is older than the one before it.
+    /// Whether the records are in timestamp order.
     pub ordered: bool,
 }
 
 impl Extent {
-    /// Of no record at all.
+    /// The extent of no records.
     pub const EMPTY: Self =
         Self { packets: 0, first: Timestamp::MAX, latest: Timestamp::ZERO, ordered: true };
 
-    /// Takes note of a further record at the end.
+    /// Adds a record's time. The record follows those added before.
     #[inline]
     pub fn add(&mut self, time: Timestamp) {
         if self.packets == 0 {
@@ -175,17 +172,17 @@ impl Extent {
         self.latest = self.latest.max(time);
     }
 
-    /// Walks over `buf`, which must be records from its first byte to its last.
+    /// Summarizes `buf`, which must consist of records only.
     ///
     /// # Errors
-    /// The first thing in `buf` that is no record.
+    /// `buf` has an invalid record.
     pub fn of(buf: &[u8]) -> Result<Self, RecordError> {
         let mut extent = Self::EMPTY;
         let mut rest = buf;
         while !rest.is_empty() {
-            let (record, behind) = Record::split_from(rest)?;
+            let record;
+            (record, rest) = Record::split_from(rest)?;
             extent.add(record.time);
-            rest = behind;
         }
         Ok(extent)
     }
@@ -202,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extent_knows_order() {
+    fn extent_tells_whether_records_are_in_order() {
         let mut buf = Vec::new();
         for nanos in [5, 5, 9] {
             record(nanos, b"abc").append_to(&mut buf);
@@ -217,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_appended_is_read(packets in prop::collection::vec((0..u64::from(u32::MAX) * 1_000_000_000, any::<Vec<u8>>()), 0..20)) {
+        fn appended_records_are_read(packets in prop::collection::vec((0..u64::from(u32::MAX) * 1_000_000_000, any::<Vec<u8>>()), 0..20)) {
             let mut buf = Vec::new();
             for (nanos, bytes) in &packets {
                 record(*nanos, bytes).append_to(&mut buf);
@@ -231,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_safe(buf in any::<Vec<u8>>()) {
+        fn any_bytes_are_read_without_panic(buf in any::<Vec<u8>>()) {
             let mut records = Records::new(&buf);
             let read: usize = records.by_ref().map(|r| r.encoded_len()).sum();
             prop_assert_eq!(read + records.rest().len(), buf.len());

@@ -1,4 +1,4 @@
-//! When a packet was captured.
+//! Packet time.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -9,15 +9,15 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A point in time: nanoseconds since the Unix epoch, UTC.
 ///
-/// This is packet time, the clock of the machine that captured. It lasts until the year 2554; the pcap record's 32-bit
-/// seconds end in 2106.
+/// This is packet time: the clock of the capturing host. It covers the years up to 2554, while the 32-bit seconds of a pcap
+/// record end in 2106.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
     /// The Unix epoch.
     pub const ZERO: Self = Self(0);
-    /// Later than every packet.
+    /// The latest time, later than that of any packet.
     pub const MAX: Self = Self(u64::MAX);
 
     /// From nanoseconds since the Unix epoch.
@@ -26,7 +26,8 @@ impl Timestamp {
         Self(nanos)
     }
 
-    /// From the two halves of a nanosecond pcap record header. More than 10^9 nanoseconds carry over into seconds.
+    /// From seconds and nanoseconds, as a nanosecond pcap record stores them. Nanoseconds from 10^9 on carry over into
+    /// seconds.
     #[must_use]
     pub const fn from_parts(secs: u32, nanos: u32) -> Self {
         Self(secs as u64 * NANOS_PER_SEC + nanos as u64)
@@ -38,13 +39,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Seconds since the Unix epoch, as a Prometheus gauge wants them.
-    #[must_use]
-    pub fn as_secs_f64(self) -> f64 {
-        self.0 as f64 / NANOS_PER_SEC as f64
-    }
-
-    /// Seconds and nanoseconds, as a pcap record header stores them. Times beyond 2106 saturate.
+    /// Seconds and nanoseconds, as a nanosecond pcap record stores them. Times after 2106 saturate.
     #[must_use]
     pub fn to_parts(self) -> (u32, u32) {
         match u32::try_from(self.0 / NANOS_PER_SEC) {
@@ -53,13 +48,13 @@ impl Timestamp {
         }
     }
 
-    /// How long after `earlier` this is; zero where it is not.
+    /// The time from `earlier` to this; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// Nanoseconds from `earlier` to this: negative where this is the earlier one.
+    /// Nanoseconds from `earlier` to this; negative if `earlier` is later.
     #[must_use]
     pub const fn nanos_since(self, earlier: Self) -> i64 {
         self.0.wrapping_sub(earlier.0) as i64
@@ -67,7 +62,7 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Times before the epoch, and after 2554, saturate.
+    /// Times before 1970 and after 2554 saturate.
     fn from(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))

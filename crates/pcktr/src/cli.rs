@@ -11,11 +11,11 @@ use crate::settings::{Flag, TABLE};
 /// Columns of `--help`.
 const WIDTH: usize = 80;
 
-/// The flags among `args`, the first of which is the program's own name.
+/// The flags in `args`, of which the first is the program's name.
 ///
 /// # Errors
 ///
-/// An unknown flag, one without its value, and also the wish for help or for the version: see [`clap::Error::kind`].
+/// A flag is unknown or lacks its value; or `--help` or `--version` was given: see [`clap::Error::kind`].
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Vec<Flag>, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     Ok(TABLE
@@ -38,7 +38,7 @@ fn command() -> Command {
     }))
 }
 
-/// What `--help` prints: the table of settings.
+/// The text of `--help`: the table of settings.
 fn help() -> String {
     let mut out = String::from(HEAD);
     _ = writeln!(out, "{:<33}{:<26}MODES", "SETTING", "DEFAULT");
@@ -57,25 +57,25 @@ fn help() -> String {
 const INDENT: &str = "    ";
 
 const HEAD: &str = "\
-Packets of many machines, seen from one place.
+Capture packets, relay them to a collector, and merge them into one stream.
 
-    RELAY_ENDPOINT=tcp://there:7386 DEVICE=eth0 pcktr     on each remote host
-    pcktr --mode collect | tcpdump -r -                   where people look
+    DEVICE=eth0 RELAY_ENDPOINT=tcp://collector:7386 pcktr    # remote hosts
+    COLLECT_ENDPOINT='tcp://*:7386' pcktr --mode collect | tcpdump -r -
 
-A setting is a variable of the environment, or a flag of the same name, which
-wins: RELAY_ENDPOINT is --relay-endpoint. Empty means the default.
+Settings are environment variables or flags, such as RELAY_ENDPOINT or
+--relay-endpoint. A flag takes precedence. An empty value means the default.
 
 ";
 
 const FOOT: &str = "
-A size is written like 16MiB, a duration like 50ms or 5m, an endpoint like
+Sizes are written like 16MiB, durations like 50ms or 5m, endpoints like
 tcp://host:7386, tcp://[::1]:7386 or ipc:///run/pcktr.sock.
 
--h, --help prints this, -V, --version the versions. Exit codes: 0 for a stop or
-an end, 64 for settings that can't be right, 1 for everything else.
+-h, --help prints this help, -V, --version the version. Exit codes: 0 if stopped
+or finished, 64 for invalid settings, 1 for other errors.
 ";
 
-/// `text` in lines of at most `width` characters, where its words allow.
+/// Wraps `text` at `width` characters. Longer words are not split.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -94,7 +94,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// The flags, or the first line of what is wrong with them.
+    /// Checks the flags in `args`, or the first line of the error.
     fn check(args: &[&str], expected: Result<&[(&str, &str)], &str>) {
         let args = std::iter::once("pcktr").chain(args.iter().copied()).map(OsString::from);
         let flags = parse(args).map_err(|error| error.to_string());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_flag() {
+    fn invalid_flags() {
         check(&["--relay-endpont", "x"], Err("error: unexpected argument '--relay-endpont' found"));
         check(&["collect"], Err("error: unexpected argument 'collect' found"));
         check(
@@ -139,12 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn the_version_names_the_libraries() {
+    fn version_includes_libraries() {
         let text = parse(["pcktr", "--version"].map(OsString::from)).unwrap_err().to_string();
         let numbers =
             text.trim_end().strip_prefix(concat!("pcktr ", env!("CARGO_PKG_VERSION"), " (libpcap "));
-        let (libpcap, libzmq) =
-            numbers.and_then(|rest| rest.split_once(", libzmq ")).expect("both are named");
+        let (libpcap, libzmq) = numbers.and_then(|rest| rest.split_once(", libzmq ")).expect("both versions");
         assert_eq!(
             (libpcap, libzmq),
             (libraries::libpcap().as_str(), format!("{})", libraries::libzmq()).as_str())
@@ -152,99 +151,44 @@ mod tests {
     }
 
     #[test]
-    fn the_help_is_the_table() {
+    fn help_lists_all_settings() {
         let text = parse(["pcktr", "--help"].map(OsString::from)).unwrap_err().to_string();
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
-        insta::assert_snapshot!(text, @r"
-        Packets of many machines, seen from one place.
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        for setting in TABLE {
+            assert!(text.contains(&format!("\n{}={}", setting.name, setting.value)), "{}", setting.name);
+        }
+        let (beginning, _) = text.split_once("FILTER=").unwrap();
+        insta::assert_snapshot!(beginning, @r"
+        Capture packets, relay them to a collector, and merge them into one stream.
 
-            RELAY_ENDPOINT=tcp://there:7386 DEVICE=eth0 pcktr     on each remote host
-            pcktr --mode collect | tcpdump -r -                   where people look
+            DEVICE=eth0 RELAY_ENDPOINT=tcp://collector:7386 pcktr    # remote hosts
+            COLLECT_ENDPOINT='tcp://*:7386' pcktr --mode collect | tcpdump -r -
 
-        A setting is a variable of the environment, or a flag of the same name, which
-        wins: RELAY_ENDPOINT is --relay-endpoint. Empty means the default.
+        Settings are environment variables or flags, such as RELAY_ENDPOINT or
+        --relay-endpoint. A flag takes precedence. An empty value means the default.
 
         SETTING                          DEFAULT                   MODES
         MODE=capture|collect|observe     capture                   all
-            capture: send packets to a collector; collect: receive them, merge them by
-            time and write them; observe: measure them, and send them nowhere
+            capture: capture packets and send them to a collector; collect: receive
+            packets from captures, merge them in timestamp order and write them;
+            observe: only measure packets
         DEVICE=NAME,...                  lo                        capture, observe
-            device or devices to capture on; any for all of them
-        FILTER=EXPRESSION                                          capture, observe
-            only packets that match this pcap-filter(7) expression
-        SNAPLEN=BYTES                    262144                    capture, observe
-            keep at most this much of a packet
-        BUFFER_SIZE=BYTES                16MiB                     capture, observe
-            the kernel's capture buffer, of each device
-        PROMISCUOUS=YES|NO               true                      capture, observe
-            also capture what is not addressed to this machine
-        READ_FILE=PATH                                             capture, observe
-            replay this pcap or pcapng file (-: standard input) instead of a device,
-            then end
-        TZSP_PORT=PORT,...                                         capture, observe
-            receive TZSP on these UDP ports instead of a device's own packets; with
-            DEVICE or READ_FILE set too, find the datagrams among its packets,
-            fragmented and truncated ones included
-        SOURCE_NAME=NAME                 host name                 capture
-            how this capture is called at the collector
-        RELAY_ENDPOINT=ENDPOINT          tcp://localhost:7386      capture
-            where to send packets: tcp://host:port or ipc://path
-        RELAY_BUFFER=BYTES               64MiB                     capture
-            memory for packets that can't be sent at the moment; beyond it the oldest
-            are dropped, and counted
-        BATCH_BYTES=BYTES                256KiB                    capture
-            a batch of packets is sent when it is this full
-        BATCH_DELAY=DURATION             50ms                      capture
-            a batch of packets is sent when its first has waited this long
-        COMPRESSION=none|lz4|zstd        none                      capture
-            how batches are compressed: none, lz4 (fast) or zstd (smaller)
-        COLLECT_ENDPOINT=ENDPOINT,...    tcp://localhost:7386      collect
-            where to listen for packets: tcp://host:port, tcp://*:port for every
-            address, or ipc://path
-        OUTPUT=PATH                      -                         collect
-            where to write the packets; -: standard output
-        OUTPUT_FORMAT=pcap|pcapng        pcap                      collect
-            pcap (nanoseconds), or pcapng (with one interface for each source and
-            device)
-        MERGE_WINDOW=DURATION            200ms                     collect
-            how long a packet waits for older ones of slower sources
-        EXIT_ON_END=YES|NO               false                     collect
-            end when every source seen so far has ended
-        MAX_PACKETS=COUNT                                          all
-            end after this many packets
-        MAX_DURATION=DURATION                                      all
-            end after this long
-        OBSERVE=OBSERVER,...             sizes; to observe: all    all
-            what is measured: sizes, flows, streams, pairs; all; or none
-        FLOW_AGE=DURATION                1h                        all
-            when a silent flow, or pair of hosts, is forgotten
-        MAX_FLOWS=COUNT                  250000                    all
-            flows known at a time; what has no room is counted
-        STREAM_AGE=DURATION              5m                        all
-            when a silent TCP stream is forgotten
-        STREAM_FINALIZED_AGE=DURATION    1m                        all
-            when a TCP stream that has ended is forgotten
-        MAX_STREAMS=COUNT                1000000                   all
-            TCP streams known at a time; the one silent for longest makes room, and is
-            counted
-        STREAMS_EXPORT=COUNT             10000                     all
-            TCP streams in one scrape: those with most bytes; the rest is counted
-        MAX_PAIRS=COUNT                  20000                     all
-            pairs of hosts known at a time; what has no room is counted
-        METRICS_ADDRPORT=HOST:PORT       :9108                     all
-            where Prometheus finds the metrics; :port for every address, off for nowhere
-        METRICS_FILE=PATH                                          all
-            write the metrics there too, every 15 s and at the end: for node_exporter's
-            textfile collector
+            devices to capture on; any for all devices
+        ");
+        let (_, end) = text.split_once("\nMETRICS_FILE=").unwrap();
+        insta::assert_snapshot!(end, @r"
+        PATH                                          all
+            also write the metrics to this file every 15 s and at exit, for
+            node_exporter's textfile collector
         LOG=FILTER                       info                      all
-            what is logged to standard error: error, warn, info, debug or trace, and
-            more finely info,source=debug
+            log level: off, error, warn, info, debug or trace; also per module:
+            info,source=debug
 
-        A size is written like 16MiB, a duration like 50ms or 5m, an endpoint like
+        Sizes are written like 16MiB, durations like 50ms or 5m, endpoints like
         tcp://host:7386, tcp://[::1]:7386 or ipc:///run/pcktr.sock.
 
-        -h, --help prints this, -V, --version the versions. Exit codes: 0 for a stop or
-        an end, 64 for settings that can't be right, 1 for everything else.
+        -h, --help prints this help, -V, --version the version. Exit codes: 0 if stopped
+        or finished, 64 for invalid settings, 1 for other errors.
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! The log: lines on standard error, for people and for whoever collects them.
+//! The log, on standard error.
 
 use std::io::{self, IsTerminal};
 
@@ -8,12 +8,12 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Begins to log what `filter` lets through.
+/// Starts logging what passes `filter`.
 pub(crate) fn start(filter: Targets) {
-    // <https://no-color.org>: the variable has to be there, and not to be empty.
+    // <https://no-color.org>
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let colour = wanted && io::stderr().is_terminal();
-    // It fails where there is a subscriber already; then that one logs.
+    // It fails only if there is a subscriber already.
     _ = subscriber(filter, colour, io::stderr).try_init();
 }
 
@@ -24,7 +24,7 @@ where
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colour)
-        // Otherwise a line that can't be written is reported with `eprintln!`, which panics if standard error is gone.
+        // Otherwise a failed write is reported with `eprintln!`, which panics if standard error is closed.
         .log_internal_errors(false);
     tracing_subscriber::registry().with(lines).with(filter)
 }
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_pass_the_filter_without_colour() {
+    fn lines_are_filtered_and_uncoloured() {
         let lines = Lines::default();
         let writer = lines.clone();
         let filter = "warn,source=debug".parse().unwrap();
@@ -81,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_standard_error_does_no_harm() {
+    fn write_errors_are_ignored() {
         let filter = "info".parse().unwrap();
         tracing::subscriber::with_default(subscriber(filter, false, || Broken), || {
-            tracing::error!("unheard");
+            tracing::error!("not written");
         });
     }
 }

@@ -1,20 +1,10 @@
-//! Packets of many machines, seen from one place.
+//! `pcktr` captures packets, relays them to a collector, merges them into one stream, and measures them.
 
-mod capture;
 mod cli;
-mod collect;
 mod libraries;
 mod logging;
-mod memory;
-mod metrics;
-mod observers;
-mod program;
-mod relay;
 mod settings;
 mod signals;
-mod sources;
-mod tap;
-mod tzsp;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,83 +12,129 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use pipeline::{Capture, CaptureError, Collect, Ended, PipelineHandle, Stop};
+use prometheus::Registry;
 use tracing::{error, info};
+use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status};
 
-use metrics::{Metrics, MetricsFile, Page, Readiness, Server, Site};
-use program::{Ended, Failure};
-use settings::Settings;
-use signals::Stop;
+use settings::{ModeSettings, ProgramSettings, Settings};
 
-/// For handing over what has been captured, once it is time to stop.
+/// The time limit for sending or writing what is left after the stop is requested.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let flags = match cli::parse(std::env::args_os()) {
         Ok(flags) => flags,
         Err(answer) => {
-            // Whoever asked for help may have gone away.
+            // Standard output may be closed.
             _ = answer.print();
             return if answer.use_stderr() { settings::EXIT_CODE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let host_name =
-        hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into());
-    let settings = match Settings::load(std::env::vars_os(), &flags, &host_name) {
+    let uname = rustix::system::uname();
+    let settings = match Settings::load(std::env::vars_os(), &flags, &uname.nodename().to_string_lossy()) {
         Ok(settings) => settings,
         Err(errors) => {
             _ = writeln!(io::stderr(), "{errors}");
             return settings::EXIT_CODE.into();
         }
     };
-    memory::keep_large_blocks();
-    logging::start(settings.common().log.clone());
+    libraries::tune_allocator();
+    logging::start(settings.program.log.clone());
     match run(&settings) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Badly) => ExitCode::FAILURE,
-        Err(Failure::Settings(error)) => {
+        Err(error) => {
             error!("{error:#}");
-            settings::EXIT_CODE.into()
-        }
-        Err(Failure::Rest(error)) => {
-            error!("{error:#}");
-            ExitCode::FAILURE
+            if is_setting(&error) { settings::EXIT_CODE.into() } else { ExitCode::FAILURE }
         }
     }
 }
 
-/// Opens everything, then does the work.
-fn run(settings: &Settings) -> Result<Ended, Failure> {
-    let common = settings.common();
-    let server = common.metrics_address.as_ref().map(Server::bind).transpose()?;
-    let stop = Stop::new()?;
-    let program = match settings {
-        Settings::Capture(settings) => capture::capture(settings, &stop)?,
-        Settings::Observe(settings) => capture::observe(settings, &stop)?,
-        Settings::Collect(settings) => collect::collect(settings, &stop)?,
-    };
-    signals::install(stop.clone(), GRACE, Arc::clone(&program.unfinished))?;
+/// Whether an error means that the settings are wrong rather than the host.
+fn is_setting(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
+}
 
-    let metrics = Arc::new(Metrics::new(program.render));
-    // Written for the last time when it is dropped, after the work.
-    let _file = match common.metrics_file.clone() {
-        Some(path) => Some(MetricsFile::start(path, Arc::clone(&metrics))?),
-        None => None,
-    };
-    let readiness = Readiness::default();
-    if let Some(server) = server {
-        info!(addresses = ?server.addresses(), "serving metrics");
-        let page = Page { mode: settings.mode(), figures: program.figures };
-        server.start(Site { metrics, page, readiness: readiness.clone() })?;
-    }
-    if let Some(longest) = common.max_duration {
-        let stop = stop.clone();
+/// Opens everything, then runs the mode to its end.
+fn run(settings: &Settings) -> anyhow::Result<Ended> {
+    let Settings { mode, program } = settings;
+    // The port is bound first, so that a port in use is reported before anything is captured.
+    let server = program.metrics_address.as_ref().map(Server::bind).transpose()?;
+    let stop = Stop::new();
+    let pipeline = Pipeline::open(mode, &stop)?;
+    let handle = pipeline.handle();
+    signals::install(stop.clone(), GRACE, Arc::clone(&handle))?;
+    // Dropped, and so written for the last time, after the pipeline has ended.
+    let _file = serve(server, mode, program, &handle, &stop)?;
+    if let Some(limit) = program.max_duration {
         thread::Builder::new().name("max-duration".into()).spawn(move || {
-            if !stop.wait_timeout(longest) {
+            if !stop.wait_timeout(limit) {
                 stop.set();
-                signals::end_after(GRACE, &program.unfinished);
+                signals::exit_after(GRACE, &handle);
             }
         })?;
     }
-    readiness.set(true);
-    Ok((program.work)()?)
+    pipeline.run()
+}
+
+/// Serves the metrics, and writes them to the metrics file.
+fn serve(
+    server: Option<Server>,
+    mode: &ModeSettings,
+    program: &ProgramSettings,
+    handle: &Arc<dyn PipelineHandle>,
+    stop: &Stop,
+) -> anyhow::Result<Option<MetricsFile>> {
+    let registry = Registry::new();
+    web::register_process(&registry, [("libpcap", libraries::libpcap()), ("libzmq", libraries::libzmq())])?;
+    handle.register_metrics(&registry)?;
+    let tables = Arc::clone(handle);
+    let metrics = Arc::new(Metrics::new(registry, move |out| tables.write_tables(out)));
+    let file = program.metrics_file.clone().map(|path| MetricsFile::start(path, Arc::clone(&metrics)));
+    if let Some(server) = server {
+        info!(addresses = ?server.addresses(), "serving metrics");
+        let totals = Arc::clone(handle);
+        let page = Page::new(mode.mode().as_str(), move || {
+            let pipeline::Totals { packets, dropped, lost, queue_freezes } = totals.totals();
+            Status { packets, dropped, lost, queue_freezes }
+        });
+        let readiness = Readiness::new(stop.flag());
+        readiness.set_started();
+        server.start(Site { metrics, page, readiness })?;
+    }
+    Ok(file.transpose()?)
+}
+
+/// The pipeline of the chosen mode.
+enum Pipeline {
+    Capture(Box<Capture>),
+    Collect(Box<Collect>),
+}
+
+impl Pipeline {
+    fn open(mode: &ModeSettings, stop: &Stop) -> anyhow::Result<Self> {
+        Ok(match mode {
+            ModeSettings::Capture(config) => Self::Capture(Capture::open(config, stop)?.into()),
+            ModeSettings::Observe(config) => Self::Capture(Capture::open_observer(config, stop)?.into()),
+            ModeSettings::Collect(config) => Self::Collect(Collect::open(config, stop.clone())?.into()),
+        })
+    }
+
+    fn handle(&self) -> Arc<dyn PipelineHandle> {
+        match self {
+            Self::Capture(capture) => Arc::new(capture.handle()),
+            Self::Collect(collect) => Arc::new(collect.handle()),
+        }
+    }
+
+    fn run(self) -> anyhow::Result<Ended> {
+        match self {
+            Self::Capture(capture) => Ok(capture.run()?),
+            Self::Collect(collect) => {
+                collect.run()?;
+                Ok(Ended::Well)
+            }
+        }
+    }
 }

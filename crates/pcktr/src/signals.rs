@@ -1,216 +1,139 @@
-//! Stopping: because a signal asks for it, or because the work is done.
+//! SIGINT and SIGTERM, and the time limit for stopping.
 
-use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::io;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use pipeline::{PipelineHandle, Stop};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::{exit, signal_name};
 use tracing::{error, info};
 
-/// Whether the program is to stop. All clones are one: set once, it stays set.
-///
-/// Whoever works in a loop asks [`Stop::is_set`]; whoever sleeps, sleeps in [`Stop::wait_timeout`]; whoever polls
-/// descriptors, polls this one among them: it becomes readable, and nobody reads it.
-#[derive(Clone, Debug)]
-pub(crate) struct Stop {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    /// The same as `set`, for whoever asks often.
-    flag: Arc<AtomicBool>,
-    set: Mutex<bool>,
-    changed: Condvar,
-    read: PipeReader,
-    write: PipeWriter,
-}
-
-impl Stop {
-    /// Not to stop, for now.
-    ///
-    /// # Errors
-    ///
-    /// When there is no descriptor left for a pipe.
-    pub(crate) fn new() -> io::Result<Self> {
-        let (read, write) = io::pipe()?;
-        let shared =
-            Shared { flag: Arc::default(), set: Mutex::new(false), changed: Condvar::new(), read, write };
-        Ok(Self { shared: Arc::new(shared) })
-    }
-
-    /// To stop, now.
-    pub(crate) fn set(&self) {
-        let mut set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*set {
-            *set = true;
-            self.shared.flag.store(true, Ordering::Release);
-            // One byte always fits into an empty pipe; and without it `set` still says what there is to say.
-            _ = (&self.shared.write).write_all(&[0]);
-            self.shared.changed.notify_all();
-        }
-    }
-
-    /// Whether to stop.
-    pub(crate) fn is_set(&self) -> bool {
-        self.shared.flag.load(Ordering::Acquire)
-    }
-
-    /// True once it is time to stop: for sources, which know nothing of signals.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.shared.flag)
-    }
-
-    /// Sleeps until it is time to stop, or `timeout` has passed; says whether to stop.
-    pub(crate) fn wait_timeout(&self, timeout: Duration) -> bool {
-        let set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.shared.changed.wait_timeout_while(set, timeout, |set| !*set);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// Readable once it is time to stop.
-impl AsFd for Stop {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.read.as_fd()
-    }
-}
-
-/// What is not handed over yet, in words for the log, such as "3 batches, 700 KiB". It is called when the program has
-/// hung, so it must not wait for anybody.
-pub(crate) type Unfinished = Arc<dyn Fn() -> String + Send + Sync>;
-
-/// Lets SIGINT and SIGTERM set `stop`. The program then has `grace` to hand over what it has; after that, or at a second
-/// signal, it ends at once.
+/// Makes SIGINT and SIGTERM request the stop. The program exits after `grace`, or at a second signal, even if it has not
+/// finished.
 ///
 /// # Errors
 ///
-/// When a handler can't be installed, or the thread that waits for signals can't be started.
-pub(crate) fn install(stop: Stop, grace: Duration, unfinished: Unfinished) -> io::Result<()> {
+/// A signal handler cannot be installed, or the thread cannot be created.
+pub(crate) fn install(stop: Stop, grace: Duration, handle: Arc<dyn PipelineHandle>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let end = Arc::new(move |why: Ending| end_at_once(why, &unfinished));
+    let exit = Arc::new(move |reason| exit_now(reason, &handle));
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        watch(signals.forever(), &stop, grace, end);
+        watch(signals.forever(), &stop, grace, exit);
     })?;
     Ok(())
 }
 
-/// Waits for `grace`, then ends the program at once: for who has set `stop` without a signal.
-pub(crate) fn end_after(grace: Duration, unfinished: &Unfinished) {
+/// Exits after `grace`, if the stop was requested otherwise than by a signal.
+pub(crate) fn exit_after(grace: Duration, handle: &Arc<dyn PipelineHandle>) {
     thread::sleep(grace);
-    end_at_once(Ending::Deadline, unfinished);
+    exit_now(Reason::Timeout, handle);
 }
 
-/// Why the program ends without having finished.
+/// Why the program exits before it has finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// It was told to stop again.
+enum Reason {
+    /// There was a second signal.
     SecondSignal,
-    /// It took too long to stop.
-    Deadline,
+    /// Stopping took too long.
+    Timeout,
 }
 
-/// Follows `signals`: the first sets `stop`, and gives `grace` until the end; the second is the end.
+/// Handles `signals`: the first requests the stop and starts the time limit, the second exits.
 fn watch(
     signals: impl IntoIterator<Item = i32>,
     stop: &Stop,
     grace: Duration,
-    end: Arc<dyn Fn(Ending) + Send + Sync>,
+    exit: Arc<dyn Fn(Reason) + Send + Sync>,
 ) {
     let mut signals = signals.into_iter();
     let Some(first) = signals.next() else { return };
     stop.set();
 
-    let at_deadline = Arc::clone(&end);
+    let at_timeout = Arc::clone(&exit);
     let watchdog = thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         thread::sleep(grace);
-        at_deadline(Ending::Deadline);
+        at_timeout(Reason::Timeout);
     });
     if let Err(error) = watchdog {
-        // There is still the second signal.
-        error!(%error, "no thread to end the program if it does not stop by itself");
+        // A second signal still ends the program.
+        error!(%error, "cannot create a thread to limit the time for stopping");
     }
-    // Said last: standard error may be a full pipe that nobody reads.
+    // Logged last, because standard error may be a pipe that is full and not read.
     info!(signal = signal_name(first), "stopping");
     if signals.next().is_some() {
-        end(Ending::SecondSignal);
+        exit(Reason::SecondSignal);
     }
 }
 
-/// Says what is lost, and ends the program, whatever else hangs.
-fn end_at_once(why: Ending, unfinished: &Unfinished) {
-    // Standard error may be a full pipe that nobody reads, and `unfinished` not as quick as it promises: so another
-    // thread talks, and this one does not wait for long.
-    let unfinished = Arc::clone(unfinished);
-    let (said, wait) = mpsc::channel();
-    _ = thread::Builder::new().name("last-words".to_owned()).spawn(move || {
-        let unfinished = unfinished();
-        match why {
-            Ending::SecondSignal => error!(unfinished, "told to stop again: ending without handing over"),
-            Ending::Deadline => error!(unfinished, "took too long to stop: ending without handing over"),
+/// Logs what is lost and exits, whatever else hangs.
+fn exit_now(reason: Reason, handle: &Arc<dyn PipelineHandle>) {
+    // Standard error may be a pipe that is full and not read. So another thread writes the log, and this one waits for it
+    // only briefly.
+    let handle = Arc::clone(handle);
+    let (logged, wait) = mpsc::channel();
+    _ = thread::Builder::new().name("last-log".to_owned()).spawn(move || {
+        let unfinished = handle.unfinished();
+        match reason {
+            Reason::SecondSignal => error!(unfinished, "second signal: exiting without draining"),
+            Reason::Timeout => error!(unfinished, "shutdown timed out: exiting without draining"),
         }
-        _ = said.send(());
+        _ = logged.send(());
     });
     _ = wait.recv_timeout(Duration::from_secs(1));
-    // Not `std::process::exit`, which first runs what the libraries want done at exit, and may wait for them.
+    // Unlike `std::process::exit`, this does not run exit handlers of libraries, which may block.
     exit(1);
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn is_readable(stop: &Stop) -> bool {
-        poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&Timespec::default())).unwrap() > 0
-    }
+    /// A pipeline without figures.
+    struct Idle;
 
-    #[test]
-    fn a_stop_wakes_everybody_and_stays() {
-        let stop = Stop::new().unwrap();
-        assert!(!stop.is_set() && !is_readable(&stop) && !stop.wait_timeout(Duration::ZERO));
-        let sleeper = thread::spawn({
-            let stop = stop.clone();
-            move || stop.wait_timeout(LONG)
-        });
-        stop.set();
-        stop.set();
-        assert!(sleeper.join().unwrap());
-        for _ in 0..2 {
-            assert!(stop.is_set() && is_readable(&stop) && stop.wait_timeout(LONG));
+    impl PipelineHandle for Idle {
+        fn register_metrics(&self, _: &prometheus::Registry) -> prometheus::Result<()> {
+            Ok(())
+        }
+
+        fn write_tables(&self, _: &mut metrics::Exposition) {}
+
+        fn totals(&self) -> pipeline::Totals {
+            pipeline::Totals::default()
+        }
+
+        fn unfinished(&self) -> String {
+            "nothing".to_owned()
         }
     }
 
-    /// What [`watch`] does with `signals`, one after the other, in the order it does it.
-    fn check(signals: &[i32], grace: Duration, stops: bool, expected: Option<Ending>) {
-        let stop = Stop::new().unwrap();
-        let (tell, endings) = mpsc::channel();
-        watch(signals.to_vec(), &stop, grace, Arc::new(move |why| _ = tell.send(why)));
+    /// Checks whether `signals` request the stop, and whether they end the program.
+    fn check(signals: &[i32], grace: Duration, stops: bool, expected: Option<Reason>) {
+        let stop = Stop::new();
+        let (send, exits) = mpsc::channel();
+        watch(signals.to_vec(), &stop, grace, Arc::new(move |reason| _ = send.send(reason)));
         assert_eq!(stop.is_set(), stops);
-        let ending = if grace == LONG { endings.try_recv().ok() } else { endings.recv().ok() };
-        assert_eq!(ending, expected);
+        let exit = if grace == LONG { exits.try_recv().ok() } else { exits.recv().ok() };
+        assert_eq!(exit, expected);
     }
 
     #[test]
     fn signals() {
         check(&[], LONG, false, None);
         check(&[SIGTERM], LONG, true, None);
-        check(&[SIGINT, SIGINT], LONG, true, Some(Ending::SecondSignal));
-        check(&[SIGTERM], Duration::ZERO, true, Some(Ending::Deadline));
+        check(&[SIGINT, SIGINT], LONG, true, Some(Reason::SecondSignal));
+        check(&[SIGTERM], Duration::ZERO, true, Some(Reason::Timeout));
     }
 
     #[test]
-    fn a_real_signal_arrives() {
-        let stop = Stop::new().unwrap();
-        install(stop.clone(), LONG, Arc::new(String::new)).unwrap();
+    fn raised_signal_requests_the_stop() {
+        let stop = Stop::new();
+        install(stop.clone(), LONG, Arc::new(Idle)).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
         assert!(stop.wait_timeout(LONG));
     }

@@ -1,7 +1,9 @@
-//! Where packets leave: PUSH, pcap, pcapng.
+//! Where packets leave the program: pcap and pcapng, to a file or a pipe.
 
-pub mod capture;
-pub mod push;
+mod pcap;
+mod pcapng;
+mod stream;
+mod writer;
 
-pub use capture::{InterfaceCounts, InterfaceId, PcapNgWriter, PcapWriter, Stream, StreamError, Writer};
-pub use push::{Peer, Relay, RelayError, WhenFull};
+pub use stream::{Stream, StreamError};
+pub use writer::{CaptureFormat, CaptureWriter, InterfaceCounts, InterfaceId};

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use packet::LinkType;
-use packet::tzsp::{Direction, Encapsulation, Header, Tag, encode};
+use packet::tzsp::{Encapsulation, Header, PacketType, Tag, encode};
 use pcap_file::pcap::PcapReader;
 
 const HELP: &str = "\
@@ -148,7 +148,7 @@ fn datagrams(settings: &Settings) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let link_type = LinkType(u32::from(reader.header().datalink));
     let encapsulation =
         Encapsulation::of(link_type).ok_or_else(|| format!("TZSP cannot carry {link_type}"))?;
-    let direction = if settings.transmit { Direction::Transmit } else { Direction::Received };
+    let packet_type = if settings.transmit { PacketType::Transmit } else { PacketType::Received };
     let mut datagrams = Vec::new();
     while let Some(packet) = reader.next_packet() {
         let packet = packet?;
@@ -161,7 +161,7 @@ fn datagrams(settings: &Settings) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         ];
         let tags = if settings.tags { &tags[..] } else { &[] };
         let mut datagram = Vec::new();
-        encode(&Header { direction, encapsulation, tags }, &packet.data, &mut datagram);
+        encode(&Header { packet_type, encapsulation, tags }, &packet.data, &mut datagram);
         datagrams.push(datagram);
     }
     Ok(datagrams)

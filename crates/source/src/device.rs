@@ -1,195 +1,280 @@
 //! Packets of a device, live, through libpcap.
 //!
-//! The handle is not blocking, and waited for with `poll`: libpcap's own blocking read never returns while a device is
-//! idle, whatever its timeout. `immediate_mode` stays off, for it costs ten times the CPU: the kernel hands packets
-//! over when a block of its ring is full, or `FLUSH_DELAY` after its first packet.
+//! The handle is non-blocking and waited for with `poll`: libpcap's own blocking read never returns while a device is idle,
+//! whatever its timeout. `immediate_mode` stays off because it costs ten times the CPU: the kernel hands packets over when a
+//! block of its ring is full, or [`FLUSH_DELAY`] after the block's first packet.
 
 mod handle;
-mod names;
+mod interfaces;
 mod own_traffic;
 mod statistics;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch::Interface;
-use packet::{Origin, Timestamp};
+use batch::{Batch, Interface};
+use packet::{Origin, Record, Timestamp};
 
-pub use handle::{DeviceError, Settings};
-pub use own_traffic::OwnTraffic;
-pub use statistics::Counts;
+pub use handle::{DeviceConfig, DeviceError};
+pub use statistics::DeviceCounts;
 
-use crate::outlet::{Outlet, Run, now};
-use crate::packer::{Lane, Pace, Packer};
+use crate::batcher::{InterfaceSlot, Timing};
+use crate::context::{CaptureContext, now};
+use crate::filter::FilterSpec;
+use crate::stages::Stages;
+use crate::tzsp::TzspReport;
+use crate::{PacketSource, Progress};
 use handle::Handle;
+use own_traffic::OwnTraffic;
 use statistics::Statistics;
 
-/// How long a packet stays in a block of the kernel's ring that does not fill up. With 10 ms it costs three times the
-/// CPU at a hundred thousand packets a second, with 100 ms no less than with 50.
+/// How long a packet stays in a block of the kernel's ring that does not fill up. 10 ms costs three times the CPU at a hundred
+/// thousand packets a second; 100 ms costs no less than 50 ms.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
 
-/// How much later than [`FLUSH_DELAY`] the kernel's timer may be: the watermark of an idle device stays this much behind.
+/// How much later than [`FLUSH_DELAY`] the kernel's timer may fire.
 const FLUSH_SLACK: Duration = Duration::from_millis(10);
 
-/// Packets taken from the ring before the clock and the stop flag are looked at again.
-const DISPATCH: usize = 8192;
+/// Packets taken from the ring before finished batches are handed on.
+const DISPATCH: usize = 2048;
 
-/// How often the kernel's counters are read. They cost a system call and two small files.
+/// How often the kernel's counters are read: a system call and two small files.
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the names of interfaces behind a cooked device are read again.
+/// How often the names of the interfaces behind a cooked device are read again.
 const NAMES_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A device that is open and captures.
+/// A device that is being captured.
 #[derive(Debug)]
 pub struct Device {
     handle: Handle,
     statistics: Statistics,
     interface: Arc<Interface>,
-    own_traffic: Arc<OwnTraffic>,
-    run: Run,
+    slot: InterfaceSlot,
+    stages: Stages,
+    context: CaptureContext,
+    own_traffic: OwnTraffic,
+    started: Timestamp,
+    statistics_due: Interval,
+    names_due: Interval,
+    state: State,
+}
+
+/// Whether the capture goes on.
+#[derive(Debug)]
+enum State {
+    Capturing,
+    /// The capture was told to stop, or the device is gone: what the ring still holds is read until then.
+    Draining {
+        until: Instant,
+        error: Option<DeviceError>,
+    },
+}
+
+/// What a device's packets go through.
+#[derive(Clone, Debug)]
+pub struct DeviceStages {
+    /// The filter and snaplen for packets that are unpacked; [`FilterSpec::KEEP_ALL`] where the kernel filters.
+    pub spec: FilterSpec,
+    /// The UDP ports whose TZSP is unpacked; `None` captures the frames themselves.
+    pub tzsp_ports: Option<Vec<u16>>,
 }
 
 impl Device {
-    /// Opens a device; from here on the kernel captures.
+    /// Opens a device. From here on the kernel captures.
     ///
     /// # Errors
-    /// The device is not there, may not be opened, or the filter does not compile for it.
+    /// The device does not exist, a permission is missing, or the filter does not compile for the device.
     pub fn open(
         name: &str,
-        settings: &Settings,
-        own_traffic: Arc<OwnTraffic>,
-        run: Run,
+        config: &DeviceConfig,
+        stages: DeviceStages,
+        context: CaptureContext,
     ) -> Result<Self, DeviceError> {
-        let handle = Handle::open(name, settings, &own_traffic)?;
+        let own_traffic = OwnTraffic::default();
+        let handle = Handle::open(name, config, &own_traffic)?;
         let statistics = Statistics::new(name, &handle);
-        let origin = Origin { source: Arc::clone(&run.source), device: name.into(), listen_port: None };
-        let interface = Interface {
+        let origin = Origin { source: Arc::clone(&context.source), device: name.into(), listen_port: None };
+        let interface = Arc::new(Interface {
             description: handle.description().into(),
-            filter: settings.filter.as_deref().unwrap_or_default().into(),
-            names: if handle.is_cooked() { names::interfaces() } else { Vec::new() },
-            ..Interface::new(origin, handle.link_type(), settings.snaplen)
-        };
-        Ok(Self { handle, statistics, interface: Arc::new(interface), own_traffic, run })
+            filter: config.filter.as_deref().unwrap_or_default().into(),
+            names: if handle.is_cooked() { interfaces::interfaces() } else { Vec::new() },
+            ..Interface::new(origin, handle.link_type(), config.snaplen)
+        });
+        let mut stages =
+            Stages::new(context.clone(), Timing::Live, stages.spec, stages.tzsp_ports.as_deref());
+        let slot = stages.open(Arc::clone(&interface));
+        let started = now();
+        Ok(Self {
+            handle,
+            statistics,
+            interface,
+            slot,
+            stages,
+            context,
+            own_traffic,
+            started,
+            statistics_due: Interval { length: STATISTICS_INTERVAL, next: started },
+            names_due: Interval { length: NAMES_INTERVAL, next: started + NAMES_INTERVAL },
+            state: State::Capturing,
+        })
     }
 
-    /// What is known of the device.
+    /// The device's name, link type and description.
     #[must_use]
     pub fn interface(&self) -> &Arc<Interface> {
         &self.interface
     }
 
-    /// The kernel's counts, for who wants to look at them from elsewhere.
+    /// The kernel's counters, shared.
     #[must_use]
-    pub fn counts(&self) -> Arc<Counts> {
+    pub fn counts(&self) -> Arc<DeviceCounts> {
         self.statistics.counts()
     }
 
-    /// Captures until it is time to end, or the device ends. The last batch says that this source has ended.
-    ///
-    /// # Errors
-    /// The device went down or disappeared. What was captured until then has been handed over.
-    pub fn capture(mut self, outlet: &mut dyn Outlet) -> Result<(), DeviceError> {
-        let started = now();
-        let mut packer = Packer::new(outlet, self.run.clone(), Pace::Live);
-        let lane = packer.open(Arc::clone(&self.interface));
-        let ended = self.fill(&mut packer, lane);
-        self.read_statistics(&mut packer, lane);
-        packer.end(started);
-        ended
+    /// The counters of the TZSP ports, where TZSP is unpacked.
+    #[must_use]
+    pub fn tzsp_report(&self) -> Option<TzspReport> {
+        self.stages.tzsp_report()
     }
 
-    fn fill(&mut self, packer: &mut Packer<'_>, lane: Lane) -> Result<(), DeviceError> {
-        let mut every = Intervals::new(now());
-        let mut drain_until: Option<Instant> = None;
-        let mut gone = None;
-        loop {
-            let before = now();
-            // What the kernel still holds when it is time to end, it hands over within its flush delay.
-            if drain_until.is_none() && self.run.is_over() {
-                self.handle.refuse();
-                drain_until = Some(Instant::now() + FLUSH_DELAY + FLUSH_SLACK);
-            }
-            if drain_until.is_none() {
-                self.own_traffic.apply(&mut self.handle)?;
-            }
-            // The batch's age counts from the packet's own time: it has waited in the kernel's ring already.
-            let read = self.handle.dispatch(DISPATCH, |record| {
-                packer.push(lane, &record);
-            });
-            let read = read.unwrap_or_else(|error| {
-                gone.get_or_insert(error);
-                0
-            });
-            let drained = read < DISPATCH;
-            if drain_until.is_some_and(|until| drained && Instant::now() >= until)
-                || self.run.quota.is_used_up()
-            {
-                return gone.map_or(Ok(()), Err);
-            }
-            if every.statistics.is_due(before) {
-                self.read_statistics(packer, lane);
-            }
-            if self.handle.is_cooked() && every.names.is_due(before) {
-                self.refresh_names(packer, lane);
-            }
-            // All packets up to here have been read, but for those in a block that the kernel has not closed yet; unless
-            // there are more than were read at once.
-            packer.tick(before, drained.then(|| before - (FLUSH_DELAY + FLUSH_SLACK)));
-            if gone.is_some() {
-                // The ring outlives its device: what was captured last is still to come.
-                drain_until = drain_until.or(Some(Instant::now() + FLUSH_DELAY + FLUSH_SLACK));
-                thread::sleep(FLUSH_SLACK);
-            } else if read == 0 {
-                gone = self.handle.wait(packer.patience(now())).err();
-            }
+    /// Reads what the ring holds. Returns how many packets that were.
+    fn dispatch(&mut self) -> Result<usize, DeviceError> {
+        let Self { handle, stages, slot, .. } = self;
+        let slot = *slot;
+        // A batch's age counts from the time of its first packet, which has waited in the ring already.
+        match stages {
+            // The common case has no stage between the ring and the batch.
+            Stages::Batched(batcher) => handle.dispatch(DISPATCH, |record: Record<'_>| {
+                batcher.push(slot, &record, record.time);
+            }),
+            stages => handle.dispatch(DISPATCH, |record: Record<'_>| {
+                stages.push(slot, &record, record.time);
+            }),
         }
     }
 
-    fn read_statistics(&mut self, packer: &mut Packer<'_>, lane: Lane) {
+    /// Starts to drain, once.
+    fn drain(&mut self, error: Option<DeviceError>) {
+        let until = Instant::now() + FLUSH_DELAY + FLUSH_SLACK;
+        match &mut self.state {
+            State::Capturing => self.state = State::Draining { until, error },
+            State::Draining { error: known, .. } => *known = known.take().or(error),
+        }
+    }
+
+    fn read_statistics(&mut self) {
         self.statistics.read(&self.handle);
-        packer.set_dropped(lane, self.statistics.dropped_kernel(), self.statistics.dropped_interface());
+        let (kernel, interface) = (self.statistics.dropped_kernel(), self.statistics.dropped_interface());
+        self.stages.set_dropped(self.slot, kernel, interface);
     }
 
     /// Interfaces come and go while `any` is captured.
-    fn refresh_names(&mut self, packer: &mut Packer<'_>, lane: Lane) {
-        let names = names::interfaces();
+    fn refresh_names(&mut self) {
+        let names = interfaces::interfaces();
         if names != self.interface.names {
             self.interface = Arc::new(Interface { names, ..(*self.interface).clone() });
-            packer.describe(lane, Arc::clone(&self.interface));
+            self.stages.describe(self.slot, Arc::clone(&self.interface));
         }
+    }
+
+    fn end(&mut self) {
+        self.read_statistics();
+        self.stages.end(self.started);
     }
 }
 
-/// What comes round again, beside the packets.
-struct Intervals {
-    statistics: Interval,
-    names: Interval,
-}
+impl PacketSource for Device {
+    type Error = DeviceError;
 
-impl Intervals {
-    fn new(now: Timestamp) -> Self {
-        Self {
-            statistics: Interval { length: STATISTICS_INTERVAL, next: now },
-            names: Interval { length: NAMES_INTERVAL, next: now + NAMES_INTERVAL },
+    fn exclude(&mut self, addresses: &[SocketAddr]) -> Result<(), DeviceError> {
+        if self.own_traffic.set(addresses) { self.handle.set_filter(&self.own_traffic) } else { Ok(()) }
+    }
+
+    fn poll(&mut self) -> Result<Progress, DeviceError> {
+        let before = now();
+        if matches!(self.state, State::Capturing) && self.context.is_over() {
+            // From here on the kernel neither keeps nor counts packets: what it has counted is what can still be read.
+            self.handle.attach_drop_filter();
+            self.drain(None);
         }
+        let read = self.dispatch().unwrap_or_else(|error| {
+            self.drain(Some(error));
+            0
+        });
+        let drained = read < DISPATCH;
+        if let State::Draining { until, error } = &mut self.state
+            && (drained && Instant::now() >= *until || self.context.quota.is_used_up())
+        {
+            let error = error.take();
+            self.end();
+            return error.map_or(Ok(Progress::Ended), Err);
+        }
+        if self.statistics_due.is_due(before) {
+            self.read_statistics();
+        }
+        if self.handle.is_cooked() && self.names_due.is_due(before) {
+            self.refresh_names();
+        }
+        // All packets captured before this time have been read, except for those in a block that the kernel has not closed
+        // yet. Unknown if there were more than could be read at once.
+        self.stages.tick(before, drained.then(|| before - (FLUSH_DELAY + FLUSH_SLACK)));
+        match self.state {
+            // The device may be gone, but its ring still holds the last packets.
+            State::Draining { .. } if read == 0 => thread::sleep(FLUSH_SLACK),
+            State::Capturing if read == 0 && !self.stages.has_batch() => {
+                if let Err(error) = self.handle.wait(self.stages.time_until_due(now())) {
+                    self.drain(Some(error));
+                }
+            }
+            _ => {}
+        }
+        Ok(Progress::Running)
+    }
+
+    fn poll_batch(&mut self) -> Option<Batch> {
+        self.stages.poll_batch()
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        self.stages.batcher().recycle(buffer);
     }
 }
 
+/// Something that is done at intervals.
+#[derive(Debug)]
 struct Interval {
     length: Duration,
     next: Timestamp,
 }
 
 impl Interval {
-    /// Whether its time has come; then it begins anew.
+    /// Whether it is due; then the next interval starts.
     fn is_due(&mut self, now: Timestamp) -> bool {
-        // A time further ahead than the interval is long was reckoned by a clock that has been set back since.
+        // A time further ahead than the interval was computed before the clock was set back.
         let due = now >= self.next || self.next > now + self.length;
         if due {
             self.next = now + self.length;
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_survives_a_clock_that_is_set_back() {
+        let at = |secs| Timestamp::from_parts(secs, 0);
+        let mut interval = Interval { length: Duration::from_secs(5), next: at(100) };
+        assert!(!interval.is_due(at(99)));
+        assert!(interval.is_due(at(100)));
+        assert!(!interval.is_due(at(104)));
+        assert!(interval.is_due(at(50)));
+        assert!(!interval.is_due(at(54)));
+        assert!(interval.is_due(at(55)));
     }
 }

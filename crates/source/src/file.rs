@@ -1,7 +1,7 @@
 //! Packets of a capture file: pcap of every kind, and pcapng, from a path or from standard input.
 //!
-//! A file is read as fast as what comes behind it takes the packets; what arrives on a pipe is handed over no later than
-//! a live capture would.
+//! A file is read as fast as its batches are taken. Packets that arrive through a pipe are handed on no later than those of a
+//! live capture.
 
 mod error;
 mod input;
@@ -10,19 +10,21 @@ mod pcapng;
 
 use std::sync::Arc;
 
+use batch::Batch;
 use packet::{LinkType, Origin};
 
 pub use error::FileError;
 
-use crate::outlet::{Outlet, Run};
-use crate::packer::Pace;
+use crate::context::CaptureContext;
+use crate::filter::FilterSpec;
+use crate::tzsp::TzspReport;
+use crate::{PacketSource, Progress};
 use input::Input;
 
-/// A capture file that is open, and known to be one.
+/// A capture file that is open and has a valid header.
 #[derive(Debug)]
 pub struct File {
     content: Content,
-    run: Run,
 }
 
 #[derive(Debug)]
@@ -32,46 +34,31 @@ enum Content {
 }
 
 impl File {
-    /// Opens a file (`-`: standard input), and reads as much of it as shows what it is. On a pipe that waits for the
-    /// first bytes.
+    /// Opens a file (`-`: standard input) and reads its header. On a pipe this waits for the first bytes. `spec` applies to the
+    /// packets, or, with `tzsp_ports`, to those unpacked from TZSP datagrams to these ports.
     ///
     /// # Errors
-    /// There is no such file, or it is no capture.
-    pub fn open(path: &str, run: Run) -> Result<Self, FileError> {
-        let mut input = Input::open(path, &run)?;
+    /// The file cannot be opened, or is not a capture file.
+    pub fn open(
+        path: &str,
+        spec: FilterSpec,
+        tzsp_ports: Option<&[u16]>,
+        context: CaptureContext,
+    ) -> Result<Self, FileError> {
+        let mut input = Input::open(path, &context)?;
         let magic = input.peek::<4>()?;
         let content = match magic {
             None => return Err(input.not_a_capture("it is empty")),
-            Some(pcapng::MAGIC) => Content::PcapNg(pcapng::Reader::open(input)?),
-            Some(magic) => match pcap::Format::of(magic) {
-                Some(format) => Content::Pcap(pcap::Reader::open(input, format)?),
+            Some(pcapng::MAGIC) => Content::PcapNg(pcapng::Reader::open(input, spec, tzsp_ports, context)?),
+            Some(magic) => match pcap::Format::from_magic(magic) {
+                Some(format) => Content::Pcap(pcap::Reader::open(input, format, spec, tzsp_ports, context)?),
                 None => return Err(input.not_a_capture(hint(magic))),
             },
         };
-        Ok(Self { content, run })
+        Ok(Self { content })
     }
 
-    /// Reads to the end, or until it is time to end. The last batch of every source says that it has ended.
-    ///
-    /// # Errors
-    /// Something in the file cannot be read. What stood before it has been handed over.
-    pub fn capture(self, outlet: &mut dyn Outlet) -> Result<(), FileError> {
-        match self.content {
-            Content::Pcap(reader) => reader.capture(outlet, &self.run),
-            Content::PcapNg(reader) => reader.capture(outlet, &self.run),
-        }
-    }
-
-    /// How the packets come: off the disk, or through a pipe.
-    #[must_use]
-    pub fn pace(&self) -> Pace {
-        match &self.content {
-            Content::Pcap(reader) => reader.pace(),
-            Content::PcapNg(reader) => reader.pace(),
-        }
-    }
-
-    /// The link type, where the file has but one, and says so at its beginning.
+    /// The link type, if the file has only one and its header says so.
     #[must_use]
     pub fn link_type(&self) -> Option<LinkType> {
         match &self.content {
@@ -79,19 +66,53 @@ impl File {
             Content::PcapNg(_) => None,
         }
     }
-}
 
-/// What a file that is no capture may be.
-fn hint(magic: [u8; 4]) -> &'static str {
-    match magic {
-        [0x1f, 0x8b, ..] => "it is compressed by gzip: `zcat FILE | pcktr --read-file -`",
-        [0x28, 0xb5, 0x2f, 0xfd] => "it is compressed by zstd: `zstdcat FILE | pcktr --read-file -`",
-        [0xfd, b'7', b'z', b'X'] => "it is compressed by xz: `xzcat FILE | pcktr --read-file -`",
-        _ => "it begins with none of the magic numbers of pcap and pcapng",
+    /// The counters of the TZSP ports, where TZSP is unpacked.
+    #[must_use]
+    pub fn tzsp_report(&self) -> Option<TzspReport> {
+        match &self.content {
+            Content::Pcap(reader) => reader.tzsp_report(),
+            Content::PcapNg(reader) => reader.tzsp_report(),
+        }
     }
 }
 
-/// An origin in the file of this name.
-fn origin(run: &Run, device: &str) -> Origin {
-    Origin { source: Arc::clone(&run.source), device: device.into(), listen_port: None }
+impl PacketSource for File {
+    type Error = FileError;
+
+    fn poll(&mut self) -> Result<Progress, FileError> {
+        match &mut self.content {
+            Content::Pcap(reader) => reader.poll(),
+            Content::PcapNg(reader) => reader.poll(),
+        }
+    }
+
+    fn poll_batch(&mut self) -> Option<Batch> {
+        match &mut self.content {
+            Content::Pcap(reader) => reader.poll_batch(),
+            Content::PcapNg(reader) => reader.poll_batch(),
+        }
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        match &mut self.content {
+            Content::Pcap(reader) => reader.recycle(buffer),
+            Content::PcapNg(reader) => reader.recycle(buffer),
+        }
+    }
+}
+
+/// What a file that is not a capture may be.
+fn hint(magic: [u8; 4]) -> &'static str {
+    match magic {
+        [0x1f, 0x8b, ..] => "it is compressed with gzip; use `zcat FILE | pcktr --read-file -`",
+        [0x28, 0xb5, 0x2f, 0xfd] => "it is compressed with zstd; use `zstdcat FILE | pcktr --read-file -`",
+        [0xfd, b'7', b'z', b'X'] => "it is compressed with xz; use `xzcat FILE | pcktr --read-file -`",
+        _ => "it does not start with a magic number of pcap or pcapng",
+    }
+}
+
+/// The origin of an interface in a file.
+fn origin(source: &Arc<str>, device: &str) -> Origin {
+    Origin { source: Arc::clone(source), device: device.into(), listen_port: None }
 }

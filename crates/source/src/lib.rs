@@ -1,16 +1,58 @@
-//! Where packets enter: device, file, TZSP, PULL.
+//! Where packets enter: devices, files, and TZSP from MikroTik routers. Every source makes batches.
 
+pub mod batcher;
+pub mod context;
+mod decapsulation;
 pub mod device;
 pub mod file;
-pub mod outlet;
-pub mod packer;
-pub mod pull;
-pub mod sieve;
+pub mod filter;
+mod senders;
+mod stages;
 pub mod tzsp;
 
-pub use device::{Device, DeviceError, OwnTraffic};
+use std::net::SocketAddr;
+
+use batch::Batch;
+
+pub use context::{CaptureContext, InterfaceOrder, Quota};
+pub use device::{Device, DeviceConfig, DeviceCounts, DeviceError, DeviceStages};
 pub use file::{File, FileError};
-pub use outlet::{Outlet, Quota, Run};
-pub use packer::{Lane, Pace, Packer};
-pub use pull::{Pull, PullError};
-pub use sieve::{FilterError, Mesh, Sieve};
+pub use filter::{FilterError, FilterSpec};
+pub use tzsp::{TzspError, TzspListener, TzspReport};
+
+/// A source of packets, driven by its caller: [`poll`](Self::poll) reads packets into batches, and
+/// [`poll_batch`](Self::poll_batch) hands them out.
+pub trait PacketSource {
+    /// Why the source failed.
+    type Error;
+
+    /// Reads packets. Waits for them at most until a batch or a heartbeat is due.
+    ///
+    /// # Errors
+    /// The source failed and has ended. What was captured before is in its last batches.
+    fn poll(&mut self) -> Result<Progress, Self::Error>;
+
+    /// The next batch. After the source has ended, the last batch of each interface says so.
+    fn poll_batch(&mut self) -> Option<Batch>;
+
+    /// Takes back the memory of a batch, for a later one.
+    fn recycle(&mut self, buffer: Vec<u8>);
+
+    /// Leaves out the relay's connections to these addresses, which only a device can see.
+    ///
+    /// # Errors
+    /// The device's filter could not be changed.
+    fn exclude(&mut self, addresses: &[SocketAddr]) -> Result<(), Self::Error> {
+        let _ = addresses;
+        Ok(())
+    }
+}
+
+/// Whether a source goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More packets may follow.
+    Running,
+    /// The source has ended. Its last batches are ready.
+    Ended,
+}

@@ -1,119 +1,112 @@
-//! Packets that routers send by TZSP, from sockets or from a device's wire.
+//! Packets that routers send in TZSP, received on sockets or found in frames.
 //!
-//! [`Sockets`] are the simple way, and the cheap one. The [`Wire`] sees more: a datagram that was truncated on its way, or
-//! that lost a fragment, never reaches a socket, though its head tells whose packet it was and how long.
+//! [`Sockets`] are the cheap way. [`TzspFromFrames`] sees more: a datagram that was truncated on its way, or that lost a
+//! fragment, never reaches a socket, but its head still tells whose packet it was and how long.
 
-mod ancillary;
-mod inbox;
-mod kernel;
-mod listen;
+mod frames;
+mod listener;
+mod recv_buffer;
 mod report;
-mod routers;
 mod sockets;
-mod unwrap;
-mod wire;
 
 use std::net::IpAddr;
 
-use packet::tzsp::{self, Direction, Message, Reason};
+use packet::decap::{Channel, Payload, Reason, TZSP};
 use packet::{LinkType, Record, Timestamp};
 
-pub use listen::Listen;
-pub use report::{Port, Ports, Report};
-pub use sockets::{Drained, Sockets, TzspError};
-pub use unwrap::Unwrap;
-pub use wire::Wire;
+pub(crate) use frames::TzspFromFrames;
+pub use listener::TzspListener;
+pub use report::{TzspPort, TzspPorts, TzspReport};
+pub use sockets::TzspError;
+use sockets::{Drained, Sockets};
 
-/// A packet that came by TZSP.
+/// A packet unpacked from a TZSP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// The router that sent it, by the address that its datagrams have.
+    /// The source address of the datagram.
     pub sender: IpAddr,
-    /// The port that it sent to.
+    /// The destination port of the datagram.
     pub listen_port: u16,
-    /// What the datagram says the router did with the packet.
-    pub direction: Direction,
+    /// Which of the router's streams the packet belongs to.
+    pub channel: Channel,
     /// When the datagram was received.
     pub time: Timestamp,
-    /// What the first bytes of the packet are.
+    /// The link type of the packet.
     pub link_type: LinkType,
-    /// How long the packet was where the router saw it, in bytes, as far as anybody says.
+    /// Length of the packet where the router saw it, in bytes, as far as it is known.
     pub original: u32,
-    /// What came of the packet.
+    /// The bytes of the packet that arrived.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Datagram<'a> {
-    /// As it is put into a batch.
+    /// The record of a batch.
     #[must_use]
     pub const fn record(&self) -> Record<'a> {
         Record { time: self.time, original: self.original, bytes: self.bytes }
     }
 }
 
-/// What became of the datagrams so far: `datagrams` is the sum of all others but `incomplete`.
+/// What the datagrams of one port contained: `datagrams = packets + keepalives + sum(errors)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Datagrams received.
     pub datagrams: u64,
-    /// Packets given.
+    /// Packets unpacked.
     pub packets: u64,
-    /// Signs of life: keepalives and port openers.
-    pub idle: u64,
-    /// Datagrams that gave no packet, by [`Reason`].
+    /// Keepalives and port openers, which carry no packet.
+    pub keepalives: u64,
+    /// Datagrams without a valid packet, by [`Reason`].
     pub errors: [u64; Reason::ALL.len()],
-    /// Of the datagrams, those of which only the head was there. A socket never sees them.
-    pub incomplete: u64,
+    /// Of the datagrams, those of which only the head arrived. A socket never sees them.
+    pub truncated: u64,
 }
 
 impl Counters {
-    /// Adds what was counted elsewhere.
-    fn add(&mut self, other: &Self) {
+    /// Adds other counters.
+    pub(crate) fn add(&mut self, other: &Self) {
         self.datagrams += other.datagrams;
         self.packets += other.packets;
-        self.idle += other.idle;
-        self.incomplete += other.incomplete;
+        self.keepalives += other.keepalives;
+        self.truncated += other.truncated;
         for (to, from) in self.errors.iter_mut().zip(&other.errors) {
             *to += from;
         }
     }
 }
 
-/// What is known of a datagram's envelope.
+/// A datagram's addresses and time.
 #[derive(Clone, Copy)]
-struct Envelope {
+struct DatagramMeta {
     sender: IpAddr,
     listen_port: u16,
     time: Timestamp,
-    /// Bytes that the datagram had behind those that are there.
+    /// Bytes missing at the datagram's end.
     missing: u32,
 }
 
 impl Counters {
-    /// Unpacks what a datagram carries, and counts it.
+    /// Unpacks a datagram, and counts it.
     #[inline]
-    fn unpack(&mut self, envelope: Envelope, payload: &[u8], give: &mut impl FnMut(Datagram<'_>)) {
+    fn unpack(&mut self, meta: DatagramMeta, payload: &[u8], give: &mut impl FnMut(Datagram<'_>)) {
         self.datagrams += 1;
-        self.incomplete += u64::from(envelope.missing > 0);
-        match tzsp::decode(payload) {
-            Ok(Message::Packet(packet)) => {
+        self.truncated += u64::from(meta.missing > 0);
+        match (TZSP.decode)(payload, meta.missing) {
+            Ok(Payload::Packet(packet)) => {
                 self.packets += 1;
-                let Envelope { sender, listen_port, time, missing } = envelope;
-                let link_type = packet.encapsulation.link_type();
-                let original = packet.wire_len(missing);
-                let direction = packet.direction;
+                let DatagramMeta { sender, listen_port, time, .. } = meta;
                 give(Datagram {
                     sender,
                     listen_port,
-                    direction,
+                    channel: packet.channel,
                     time,
-                    link_type,
-                    original,
+                    link_type: packet.link_type,
+                    original: packet.wire_len,
                     bytes: packet.bytes,
                 });
             }
-            Ok(Message::Keepalive | Message::PortOpener) => self.idle += 1,
-            Err(error) => self.errors[error.reason() as usize] += 1,
+            Ok(Payload::Keepalive) => self.keepalives += 1,
+            Err(reason) => self.errors[reason as usize] += 1,
         }
     }
 }

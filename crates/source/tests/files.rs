@@ -1,6 +1,6 @@
-//! Capture files of every kind, made here, come out packet by packet as they went in.
+//! Capture files of every kind are read packet by packet as they were written.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use batch::{Batch, Limits};
 use packet::{LinkType, Records, Timestamp};
 use proptest::prelude::*;
-use source::{File, FileError, Mesh, Outlet, Pace, Quota, Run, Sieve};
+use source::{CaptureContext, File, FileError, FilterSpec, InterfaceOrder, PacketSource, Progress, Quota};
 
 /// Time, original length, bytes.
 type Packet = (u64, u32, Vec<u8>);
@@ -23,13 +23,18 @@ struct Collected {
     batches: Vec<Batch>,
 }
 
-impl Outlet for Collected {
-    fn send(&mut self, batch: Batch) {
-        self.batches.push(batch);
-    }
-
-    fn spare(&mut self) -> Vec<u8> {
-        Vec::new()
+impl Collected {
+    /// Reads a file to its end.
+    fn read(&mut self, mut file: File) -> Result<(), FileError> {
+        loop {
+            let progress = file.poll();
+            while let Some(batch) = file.poll_batch() {
+                self.batches.push(batch);
+            }
+            if progress? == Progress::Ended {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -45,19 +50,18 @@ impl Collected {
     }
 }
 
-fn run(quota: Option<u64>) -> Run {
-    Run {
+fn context(quota: Option<u64>) -> CaptureContext {
+    CaptureContext {
         source: "test".into(),
         epoch: Timestamp::ZERO,
         limits: LIMITS,
         stop: Arc::new(AtomicBool::new(false)),
         quota: Arc::new(Quota::new(quota)),
-        counted: true,
-        in_order: false,
+        interface_order: InterfaceOrder::Interleaved,
     }
 }
 
-/// A file that goes away with the test.
+/// A temporary file.
 struct Made(PathBuf);
 
 impl Made {
@@ -69,14 +73,14 @@ impl Made {
         Self(path)
     }
 
-    fn open(&self, run: Run) -> Result<File, FileError> {
-        File::open(self.0.to_str().unwrap(), run)
+    fn open(&self, spec: FilterSpec, context: CaptureContext) -> Result<File, FileError> {
+        File::open(self.0.to_str().unwrap(), spec, None, context)
     }
 
-    /// What comes out, and how it ends.
+    /// The batches of the file, and how reading it ended.
     fn read(&self) -> (Collected, Result<(), FileError>) {
         let mut collected = Collected::default();
-        let ended = self.open(run(None)).and_then(|file| file.capture(&mut collected));
+        let ended = self.open(FilterSpec::KEEP_ALL, context(None)).and_then(|file| collected.read(file));
         (collected, ended)
     }
 }
@@ -127,7 +131,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn packets() -> impl Strategy<Value = Vec<Packet>> {
-    // Whole microseconds, so that every kind can hold them; and now and then one larger than a batch.
+    // Whole microseconds, which every kind can hold. Some packets are larger than a batch.
     let bytes = prop_oneof![
         8 => prop::collection::vec(any::<u8>(), 0..300),
         1 => prop::collection::vec(any::<u8>(), 4000..9000),
@@ -148,12 +152,12 @@ proptest! {
         prop_assert!(ended.is_ok());
         prop_assert_eq!(collected.packets(), packets);
         let last = collected.batches.last().unwrap();
-        prop_assert!(last.header().ends);
-        prop_assert_eq!(collected.batches.iter().filter(|batch| batch.header().ends).count(), 1);
+        prop_assert!(last.ends());
+        prop_assert_eq!(collected.batches.iter().filter(|batch| batch.ends()).count(), 1);
     }
 
     #[test]
-    fn what_is_whole_is_kept_of_a_cut_file(kind in kind(), packets in packets(), cut in any::<prop::sample::Index>()) {
+    fn a_truncated_file_keeps_its_whole_packets(kind in kind(), packets in packets(), cut in any::<prop::sample::Index>()) {
         let whole = kind.file(&packets);
         let len = 24 + cut.index(whole.len() - 24 + 1);
         let (collected, ended) = Made::new(&whole[..len]).read();
@@ -161,16 +165,16 @@ proptest! {
         prop_assert_eq!(&kept[..], &packets[..kept.len()]);
         prop_assert_eq!(kind.file(&kept).len() == len, ended.is_ok());
         if let Err(error) = ended {
-            let FileError::Cut { packet, .. } = error else { panic!("{error}") };
+            let FileError::Truncated { packet, .. } = error else { panic!("{error}") };
             prop_assert_eq!(packet, kept.len() as u64 + 1);
         }
     }
 
     #[test]
-    fn a_quota_ends_it_exactly(kind in kind(), packets in packets(), quota in 0_u64..70) {
+    fn a_quota_ends_the_file_exactly(kind in kind(), packets in packets(), quota in 0_u64..70) {
         let made = Made::new(&kind.file(&packets));
         let mut collected = Collected::default();
-        made.open(run(Some(quota))).unwrap().capture(&mut collected).unwrap();
+        collected.read(made.open(FilterSpec::KEEP_ALL, context(Some(quota))).unwrap()).unwrap();
         prop_assert_eq!(collected.packets().len(), packets.len().min(quota as usize));
     }
 
@@ -229,7 +233,7 @@ mod pcapng {
 }
 
 #[test]
-fn pcapng_has_interfaces_and_clocks_of_its_own() {
+fn pcapng_interfaces_have_their_own_names_and_clocks() {
     let name = |name: &str| pcapng::option(2, name.as_bytes());
     let file = [
         pcapng::section(),
@@ -242,7 +246,7 @@ fn pcapng_has_interfaces_and_clocks_of_its_own() {
         pcapng::section(),
         pcapng::interface(1, &[]),
         pcapng::simple_packet(b"four"),
-        pcapng::packet(0, 5, b"an old one"),
+        pcapng::packet(0, 5, b"five"),
     ]
     .concat();
     let made = Made::new(&file);
@@ -254,64 +258,96 @@ fn pcapng_has_interfaces_and_clocks_of_its_own() {
     assert_eq!(
         collected.of(unnamed),
         [1_000_002_000, 5000],
-        "a simple packet is not before the one in front of it"
+        "a simple packet has the time of the packet before it"
     );
     let eth0 = collected.batches.iter().find(|batch| *batch.interface().origin.device == *"eth0").unwrap();
     let interface = eth0.interface();
     assert_eq!((&*interface.description, &*interface.filter), ("uplink", "udp"));
     let types: Vec<_> = collected.batches.iter().map(|batch| batch.interface().link_type).collect();
     assert!(types.contains(&LinkType::RAW) && types.contains(&LinkType::ETHERNET));
-    assert_eq!(collected.batches.iter().filter(|batch| batch.header().ends).count(), 3);
+    assert_eq!(collected.batches.iter().filter(|batch| batch.ends()).count(), 3);
 }
 
-/// What the error of a file with these bytes says, without its path.
+/// The error of a file with these bytes, without its path.
 fn error(bytes: &[u8]) -> String {
     let made = Made::new(bytes);
-    let error = made.read().1.expect_err("this is no capture").to_string();
+    let error = made.read().1.expect_err("an error").to_string();
     error.replace(made.0.to_str().unwrap(), "FILE")
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
     let pcap = Kind { big_endian: false, magic: 0xa1b2_3c4d }.file(&[(1, 3, b"abc".to_vec())]);
-    insta::assert_snapshot!(error(b""), @"READ_FILE: `FILE` is no capture: it is empty");
-    insta::assert_snapshot!(error(b"GIF89a"), @"READ_FILE: `FILE` is no capture: it begins with none of the magic numbers of pcap and pcapng");
-    insta::assert_snapshot!(error(&[0x1f, 0x8b, 8, 0]), @"READ_FILE: `FILE` is no capture: it is compressed by gzip: `zcat FILE | pcktr --read-file -`");
-    insta::assert_snapshot!(error(&pcap[..20]), @"READ_FILE: `FILE` is no capture: it ends within the header of the file");
-    insta::assert_snapshot!(error(&pcap[..30]), @"READ_FILE: `FILE` is cut off in the middle of packet 1; the 0 before it are whole");
+    insta::assert_snapshot!(error(b""), @"READ_FILE: `FILE` is not a pcap or pcapng file: it is empty");
+    insta::assert_snapshot!(error(b"GIF89a"), @"READ_FILE: `FILE` is not a pcap or pcapng file: it does not start with a magic number of pcap or pcapng");
+    insta::assert_snapshot!(error(&[0x1f, 0x8b, 8, 0]), @"READ_FILE: `FILE` is not a pcap or pcapng file: it is compressed with gzip; use `zcat FILE | pcktr --read-file -`");
+    insta::assert_snapshot!(error(&pcap[..20]), @"READ_FILE: `FILE` is not a pcap or pcapng file: it ends within the file header");
+    insta::assert_snapshot!(error(&pcap[..30]), @"READ_FILE: `FILE` is truncated in packet 1; 0 packets were read");
     let mut huge = pcap.clone();
     huge[24 + 11] = 1;
-    insta::assert_snapshot!(error(&huge), @"READ_FILE: `FILE` is damaged behind packet 0: the next packet claims 16777219 bytes, more than 262144");
+    insta::assert_snapshot!(error(&huge), @"READ_FILE: `FILE` is corrupt after packet 0: the next packet claims 16777219 bytes, more than 262144");
     let stray = [pcapng::section(), pcapng::packet(7, 0, b"")].concat();
-    insta::assert_snapshot!(error(&stray), @"READ_FILE: `FILE` is damaged behind packet 0: a packet is of interface 7, which is not described");
-    let missing = File::open("/does/not/exist", run(None)).unwrap_err();
+    insta::assert_snapshot!(error(&stray), @"READ_FILE: `FILE` is corrupt after packet 0: a packet refers to interface 7, which is not described");
+    let missing = File::open("/does/not/exist", FilterSpec::KEEP_ALL, None, context(None)).unwrap_err();
     insta::assert_snapshot!(missing, @"READ_FILE: cannot open `/does/not/exist`: No such file or directory (os error 2)");
 }
 
+fn ethernet(kind: u16, len: usize) -> Vec<u8> {
+    let mut frame = vec![0; len];
+    frame[12..14].copy_from_slice(&kind.to_be_bytes());
+    frame
+}
+
 #[test]
-fn a_sieve_filters_cuts_and_counts() {
-    let ethernet = |kind: u16, len: usize| {
-        let mut frame = vec![0; len];
-        frame[12..14].copy_from_slice(&kind.to_be_bytes());
-        frame
-    };
+fn a_filter_rejects_cuts_and_counts() {
     let packets: Vec<_> = (0..10_u64)
         .map(|nanos| (nanos, 99, ethernet(if nanos % 2 == 0 { 0x0806 } else { 0x86dd }, 60)))
         .collect();
     let made = Made::new(&Kind { big_endian: false, magic: 0xa1b2_3c4d }.file(&packets));
-    let run = run(Some(3));
-    let mesh = Mesh { filter: Some("arp".to_owned()), snaplen: 20 };
+    let spec = FilterSpec { filter: Some("arp".to_owned()), snaplen: 20 };
     let mut collected = Collected::default();
-    let mut sieve = Sieve::new(mesh.clone(), &mut collected, run.clone(), Pace::Stored);
-    made.open(run.uncounted()).unwrap().capture(&mut sieve).unwrap();
-    sieve.end();
+    collected.read(made.open(spec, context(Some(3))).unwrap()).unwrap();
     let expected: Vec<_> = [0, 2, 4].map(|nanos| (nanos, 99, ethernet(0x0806, 20))).into();
     assert_eq!(collected.packets(), expected);
     let interface = collected.batches[0].interface();
     assert_eq!((interface.snaplen, &*interface.filter), (20, "arp"));
-    let wrong = Mesh { filter: Some("arp or".to_owned()), ..mesh };
-    let wrong = wrong.compile(LinkType::ETHERNET).map(|_| ()).unwrap_err();
-    assert_eq!((wrong.filter.as_str(), wrong.link_type), ("arp or", LinkType::ETHERNET));
-    // The rest of the words are libpcap's.
-    assert!(wrong.to_string().ends_with(", behind `arp`"), "{wrong}");
+}
+
+/// Two interfaces, of which one has a packet only now and then.
+fn two_interfaces() -> Vec<u8> {
+    let name = |name: &str| pcapng::option(2, name.as_bytes());
+    let mut file = [
+        pcapng::section(),
+        pcapng::interface(1, &[name("in"), pcapng::option(9, &[9])]),
+        pcapng::interface(1, &[name("out"), pcapng::option(9, &[9])]),
+    ]
+    .concat();
+    for time in 0..1000_u64 {
+        file.extend(pcapng::packet(u32::from(time % 100 == 50), time, &ethernet(0x0800, 60)));
+    }
+    file
+}
+
+#[test]
+fn a_filter_keeps_the_order_of_interfaces() {
+    let made = Made::new(&two_interfaces());
+    for filter in [None, Some("ip".to_owned())] {
+        let spec = FilterSpec { filter, snaplen: 262_144 };
+        let mut collected = Collected::default();
+        collected.read(made.open(spec.clone(), context(None)).unwrap()).unwrap();
+        // No batch holds a packet older than the watermark of an earlier one.
+        let mut watermark = Timestamp::ZERO;
+        for pair in collected.batches.chunks(2) {
+            let oldest = pair.iter().flat_map(|batch| Records::new(batch.payload())).map(|r| r.time).min();
+            assert!(oldest.is_none_or(|oldest| oldest >= watermark), "{spec:?}");
+            watermark = pair[0].close_info().watermark;
+            assert_eq!(pair[0].close_info().watermark, pair[1].close_info().watermark);
+        }
+        // In file order, the observers see every packet in its turn.
+        let mut collected = Collected::default();
+        let context = CaptureContext { interface_order: InterfaceOrder::FileOrder, ..context(None) };
+        collected.read(made.open(spec, context).unwrap()).unwrap();
+        let times: Vec<_> = collected.packets().into_iter().map(|(time, ..)| time).collect();
+        assert_eq!(times, (0..1000).collect::<Vec<_>>());
+    }
 }

@@ -1,8 +1,8 @@
-"""Sends packets with known content, a thousand a second: UDP, or UDP in Ethernet in TZSP.
+"""Sends UDP datagrams with known content, a thousand per second, either as they are or inside TZSP.
 
     python3 send.py TAG FIRST COUNT HOST PORT [tzsp]
 
-Its datagrams are what `content` says: the test makes the same to compare. Runs with what python3-minimal has.
+The tests use `content` too, to check what arrives. This runs with the modules of python3-minimal.
 """
 
 import socket
@@ -10,29 +10,31 @@ import struct
 import sys
 import time
 
-# What is sent to it is discarded (RFC 863), if it is not refused.
+# The discard port (RFC 863).
 PORT = 9
-# Lengths from a datagram that Ethernet has to pad up to one that just fits the MTU of 1500, TZSP's headers included.
+# Payload lengths: from one that Ethernet has to pad, to one that fits the MTU of 1500 with the headers of TZSP.
 SHORTEST, LONGEST = 12, 1400
 
 
 def content(tag, number):
-    """The datagram of this number: it begins with its tag and number, and no two are alike."""
+    """The payload with this tag and number. Each is different."""
     head = f"#{tag} {number:06d} ".encode()
     length = SHORTEST + number * 37 % (LONGEST - SHORTEST)
     return (head * (length // len(head) + 1))[: max(length, len(head))]
 
 
 def frame(payload):
-    """It, in UDP, in IPv4, in Ethernet."""
+    """An Ethernet frame with the payload in UDP and IPv4."""
     udp = struct.pack("!HHHH", PORT, PORT, 8 + len(payload), 0)
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02")
+    ip = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"
+    )
     return bytes(12) + b"\x08\x00" + ip + udp + payload
 
 
 def main(tag, first, count, host, port, *tzsp):
     out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # Once: a resolver in the middle would take longer than all the rest.
+    # Resolve the name only once.
     target = (socket.gethostbyname(host), int(port))
     for number in range(int(first), int(first) + int(count)):
         datagram = content(tag, number)

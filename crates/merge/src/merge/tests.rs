@@ -1,4 +1,4 @@
-//! Scenes: what sources send, line by line, and what leaves.
+//! Scenes: what the sources send, line by line, and what is handed out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,11 +16,11 @@ fn config() -> Config {
     Config { window: WINDOW, grace: WINDOW, silence: Duration::from_secs(2), max_bytes: 1 << 20 }
 }
 
-fn millis(millis: u64) -> Mono {
-    Mono::from_nanos(millis * 1_000_000)
+fn millis(millis: u64) -> MonotonicTime {
+    MonotonicTime::from_nanos(millis * 1_000_000)
 }
 
-/// In packet time as well, a number is a millisecond.
+/// Packet times are in milliseconds too.
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_nanos(millis * 1_000_000)
 }
@@ -33,20 +33,35 @@ fn records(times: &[u64]) -> Vec<u8> {
     bytes
 }
 
+/// A run as `a10!` or `a{10 20}`.
+fn show(run: &PacketRun<'_, ()>) -> String {
+    let name = char::from_u32(run.source.0).unwrap();
+    let times: Vec<_> = packet::Records::new(run.bytes)
+        .map(|record| (record.time.as_nanos() / 1_000_000).to_string())
+        .collect();
+    assert_eq!(times.len(), run.packets as usize);
+    let late = "!".repeat(run.late as usize);
+    match times.as_slice() {
+        [time] => format!("{name}{time}{late}"),
+        times => format!("{name}{{{}}}{late}", times.join(" ")),
+    }
+}
+
 fn arrival(source: u32, times: &[u64], watermark: u64) -> Arrival<Vec<u8>> {
     let payload = records(times);
     let extent = Extent::of(&payload).unwrap();
     Arrival { source: SourceId(source), tag: (), payload, extent, watermark: at(watermark) }
 }
 
-/// Plays a scene. A line is a time in milliseconds, and what happens then:
+/// Plays a scene. Each line is a time in milliseconds and an event:
 ///
 /// - `a: 10 20 | 25`: source `a` sends packets of the times 10 and 20, with the watermark 25;
-/// - `a ends`, `a goes`: it ends, or is removed;
-/// - `finish`: the merge is finished; nothing: time has passed.
+/// - `a ends`: it ends;
+/// - `finish`: all sources end;
+/// - no event: time passes.
 ///
-/// For each line there is one of what left: runs in braces where they have several packets, an exclamation mark for
-/// each late packet; and, while packets wait, how many, and when the merge wants to be polled.
+/// The result has one line per event: the runs handed out, in braces if they have several packets, with an exclamation
+/// mark for each late packet; then, while packets are queued, how many, and the next deadline.
 fn play(config: Config, scene: &str) -> String {
     let mut merge = Merge::new(config);
     let mut shown = String::new();
@@ -54,32 +69,19 @@ fn play(config: Config, scene: &str) -> String {
         let (time, event) = line.split_once(' ').unwrap_or((line, ""));
         let now = millis(time.parse().unwrap());
         let source = |name: &str| SourceId(name.bytes().next().unwrap().into());
-        let mut left = String::new();
-        let mut out = |run: Run<'_, ()>| {
-            let name = char::from_u32(run.source.0).unwrap();
-            let times: Vec<_> = packet::Records::new(run.bytes)
-                .map(|record| (record.time.as_nanos() / 1_000_000).to_string())
-                .collect();
-            assert_eq!(times.len(), run.packets as usize);
-            let late = "!".repeat(run.late as usize);
-            let _ = match times.as_slice() {
-                [time] => write!(left, " {name}{time}{late}"),
-                times => write!(left, " {name}{{{}}}{late}", times.join(" ")),
-            };
-        };
         if let Some((name, batch)) = event.split_once(':') {
             let (packets, watermark) = batch.split_once('|').unwrap();
             let times: Vec<u64> = packets.split_whitespace().map(|time| time.parse().unwrap()).collect();
             merge.push(arrival(source(name).0, &times, watermark.trim().parse().unwrap()), now);
         } else if let Some(name) = event.strip_suffix(" ends") {
             merge.end(source(name));
-        } else if let Some(name) = event.strip_suffix(" goes") {
-            merge.remove(source(name));
         } else if event == "finish" {
-            merge.finish(&mut out);
+            merge.finish();
         }
-        merge.poll(now, &mut out);
-        let _ = write!(shown, "{time}:{left}");
+        let _ = write!(shown, "{time}:");
+        while let Some(run) = merge.next_run(now) {
+            let _ = write!(shown, " {}", show(&run));
+        }
         if let Some(deadline) = merge.next_deadline() {
             let _ = write!(shown, " ({} until {})", merge.packets(), deadline.as_nanos() / 1_000_000);
         }
@@ -89,7 +91,7 @@ fn play(config: Config, scene: &str) -> String {
 }
 
 #[test]
-fn a_packet_leaves_when_nothing_older_can_come() {
+fn packet_is_handed_out_once_nothing_older_can_arrive() {
     assert_snapshot!(play(config(), "
         0 a: | 0
         0 b: | 0
@@ -110,7 +112,7 @@ fn a_packet_leaves_when_nothing_older_can_come() {
 }
 
 #[test]
-fn equal_times_leave_in_the_order_of_sources() {
+fn packets_of_equal_time_go_in_the_order_of_their_sources() {
     assert_snapshot!(play(config(), "
         0 b: | 0
         0 a: | 0
@@ -129,7 +131,7 @@ fn equal_times_leave_in_the_order_of_sources() {
 }
 
 #[test]
-fn one_source_passes_whole_batches() {
+fn batches_of_a_single_source_go_out_whole() {
     assert_snapshot!(play(config(), "
         0 a: 1 2 3 | 3
         100 a: 4 5 | 5
@@ -148,7 +150,7 @@ fn one_source_passes_whole_batches() {
 }
 
 #[test]
-fn at_the_start_sources_have_a_window_to_appear() {
+fn first_packets_wait_for_further_sources_to_appear() {
     assert_snapshot!(play(config(), "
         1000 a: 10 30 | 30
         1150 b: 20 40 | 40
@@ -170,7 +172,7 @@ fn at_the_start_sources_have_a_window_to_appear() {
         1500: a4! (1 until 1700)
         1700: b5!
     ");
-    // A source that has ended by then does not make the others wait anew.
+    // A source that has ended in the meantime does not extend the wait.
     assert_snapshot!(play(config(), "
         0 a: 10 | 10
         100 a ends
@@ -194,9 +196,9 @@ fn at_the_start_sources_have_a_window_to_appear() {
 }
 
 #[test]
-fn a_slow_source_is_waited_for_no_longer_than_the_window() {
-    // Once its time is up, all that is older leaves with the packet that waited longest. What the slow source sends
-    // then is late and leaves at once.
+fn slow_source_is_waited_for_no_longer_than_the_window() {
+    // When the oldest batch has waited for the window, it goes out with everything older. What the slow source sends
+    // after that is late and goes out at once.
     assert_snapshot!(play(config(), "
         0 a: | 0
         0 b: | 0
@@ -235,7 +237,7 @@ fn a_slow_source_is_waited_for_no_longer_than_the_window() {
 }
 
 #[test]
-fn a_source_that_is_behind_does_not_count_for_most() {
+fn lagging_source_does_not_hold_back_the_horizon() {
     assert_snapshot!(play(config(), "
         0 a: | 0
         0 b: | 0
@@ -258,7 +260,7 @@ fn a_source_that_is_behind_does_not_count_for_most() {
 }
 
 #[test]
-fn a_silent_source_holds_nobody_up() {
+fn silent_source_is_not_waited_for() {
     let patient = Config { window: Duration::from_secs(60), grace: Duration::from_secs(60), ..config() };
     assert_snapshot!(play(patient, "
         0 a: | 0
@@ -288,7 +290,7 @@ fn a_silent_source_holds_nobody_up() {
 }
 
 #[test]
-fn a_clock_that_is_ahead_does_not_disturb_the_others() {
+fn source_with_a_fast_clock_does_not_disturb_the_others() {
     assert_snapshot!(play(config(), "
         0 a: | 0
         0 b: | 0
@@ -327,9 +329,9 @@ fn a_clock_that_is_ahead_does_not_disturb_the_others() {
 }
 
 #[test]
-fn what_memory_has_no_room_for_leaves_oldest_first() {
+fn oldest_batches_are_forced_out_when_memory_is_full() {
     let tight = Config { max_bytes: 120, ..config() };
-    // A record has 20 bytes: there is room for six.
+    // A record takes 20 bytes, so there is room for six.
     assert_snapshot!(play(tight, "
         0 a: 10 40 | 40
         1 b: 20 30 | 30
@@ -346,7 +348,7 @@ fn what_memory_has_no_room_for_leaves_oldest_first() {
 }
 
 #[test]
-fn what_memory_has_room_for_waits_for_the_start() {
+fn batches_within_the_memory_limit_wait_while_sources_gather() {
     let tight = Config { max_bytes: 120, ..config() };
     assert_snapshot!(play(tight, "
         0 a: 10 20 | 60
@@ -362,20 +364,7 @@ fn what_memory_has_room_for_waits_for_the_start() {
 }
 
 #[test]
-fn a_removed_source_makes_room_when_its_packets_have_left() {
-    let mut merge = Merge::new(Config { window: Duration::ZERO, ..config() });
-    let patient = &mut Vec::new();
-    for round in 0..5 {
-        merge.push(arrival(round, &[7], 7), millis(0));
-        merge.remove(SourceId(round));
-        merge.poll(millis(0), &mut |run| patient.push(run.source.0));
-        assert_eq!((merge.lanes.len(), merge.slots.len()), (1, 0));
-    }
-    assert_eq!(*patient, [0, 1, 2, 3, 4]);
-}
-
-#[test]
-fn a_batch_is_dropped_with_its_last_packet() {
+fn batch_is_freed_by_the_call_after_its_last_run() {
     #[derive(Clone)]
     struct Memory(Rc<Vec<u8>>);
     impl AsRef<[u8]> for Memory {
@@ -395,14 +384,65 @@ fn a_batch_is_dropped_with_its_last_packet() {
     merge.push(b, millis(0));
     assert_eq!((merge.packets(), merge.bytes()), (4, 80));
     let mut left = Vec::new();
-    merge
-        .finish(&mut |run| left.push((run.packets, Rc::strong_count(&first.0), Rc::strong_count(&second.0))));
+    merge.finish();
+    while let Some(run) = merge.next_run(millis(0)) {
+        left.push((run.packets, Rc::strong_count(&first.0), Rc::strong_count(&second.0)));
+    }
     assert_eq!(left, [(1, 2, 2), (2, 2, 2), (1, 2, 1)]);
     assert_eq!((Rc::strong_count(&first.0), merge.packets(), merge.bytes()), (1, 0, 0));
 }
 
 #[test]
-fn finishing_keeps_the_order() {
+fn caller_may_stop_between_runs_and_go_on_later() {
+    let mut merge = Merge::new(config());
+    let next = |merge: &mut Merge<Vec<u8>>, now| merge.next_run(millis(now)).map(|run| show(&run));
+    let (a, b, c) = (u32::from(b'a'), u32::from(b'b'), u32::from(b'c'));
+    for source in [a, b, c] {
+        merge.push(arrival(source, &[], 0), millis(0));
+    }
+    merge.push(arrival(a, &[10, 30], 30), millis(300));
+    merge.push(arrival(b, &[20, 40], 40), millis(310));
+    assert_eq!(next(&mut merge, 499), None);
+    // The window is over: the first batch is forced out, but only its first run is taken.
+    assert_eq!(next(&mut merge, 500).as_deref(), Some("a10"));
+    assert_eq!((merge.packets(), merge.bytes(), merge.next_deadline()), (3, 80, Some(millis(500))));
+    // What arrives in the meantime still takes its place.
+    merge.push(arrival(c, &[15, 25], 35), millis(501));
+    let rest: Vec<_> = std::iter::from_fn(|| next(&mut merge, 501)).collect();
+    assert_eq!(rest, ["c15", "b20", "c25", "a30"]);
+    // `b40` arrived later, so it may wait longer for packets of `a` and `c`.
+    assert_eq!((merge.packets(), merge.next_deadline()), (1, Some(millis(510))));
+    assert_eq!(next(&mut merge, 510).as_deref(), Some("b40"));
+}
+
+#[test]
+fn finish_takes_over_from_a_forced_batch() {
+    let mut merge = Merge::new(Config { max_bytes: 60, ..config() });
+    let (a, b) = (u32::from(b'a'), u32::from(b'b'));
+    merge.push(arrival(a, &[10, 30], 30), millis(0));
+    merge.push(arrival(b, &[20, 40], 40), millis(0));
+    assert_eq!(merge.next_run(millis(0)).map(|run| show(&run)).as_deref(), Some("a10"));
+    merge.finish();
+    let rest: Vec<_> = std::iter::from_fn(|| merge.next_run(millis(0)).map(|run| show(&run))).collect();
+    assert_eq!(rest, ["b20", "a30", "b40"]);
+}
+
+#[test]
+fn last_run_of_a_batch_can_be_read_until_the_next_call() {
+    let mut merge = Merge::new(config());
+    let batch = arrival(0, &[10, 20], 20);
+    let bytes = batch.payload.clone();
+    merge.push(batch, millis(0));
+    let run = merge.next_run(millis(200)).unwrap();
+    assert_eq!((run.bytes, run.packets), (bytes.as_slice(), 2));
+    // It no longer counts as queued, and its memory is freed by the next call.
+    assert_eq!((merge.packets(), merge.bytes(), merge.departing.is_some()), (0, 0, true));
+    assert_eq!(merge.next_run(millis(200)), None);
+    assert!(merge.departing.is_none());
+}
+
+#[test]
+fn finish_hands_out_the_rest_in_order() {
     assert_snapshot!(play(config(), "
         0 a: 10 30 | 30
         1 b: 20 40 | 40
@@ -416,17 +456,15 @@ fn finishing_keeps_the_order() {
     ");
 }
 
-/// What happens to a merge in a property test.
+/// An event in a property test.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A source sends packets, each so much later than the one before, and its watermark is so much before the last.
+    /// A source sends packets. `steps` are the times between them, `slack` is how far the watermark is behind the last.
     Batch { source: u32, steps: Vec<i64>, slack: u64 },
     /// Time passes.
     Millis(u64),
     /// A source ends.
     End(u32),
-    /// A source is removed.
-    Remove(u32),
 }
 
 fn events(ordered: bool) -> impl Strategy<Value = Vec<Event>> {
@@ -436,13 +474,12 @@ fn events(ordered: bool) -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         12 => batch,
         3 => (0..100_u64).prop_map(Event::Millis),
-        1 => (0..6_u32).prop_map(Event::End),
-        1 => (0..6_u32).prop_map(Event::Remove),
+        2 => (0..6_u32).prop_map(Event::End),
     ];
     prop::collection::vec(event, 0..80)
 }
 
-/// What went in and what came out, by source; and what came out, in its order.
+/// What went in and what came out, by source; and the times of what came out, in output order.
 #[derive(Default)]
 struct Seen {
     sent: BTreeMap<u32, Vec<u8>>,
@@ -452,7 +489,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn take(&mut self, run: Run<'_, ()>) {
+    fn take(&mut self, run: &PacketRun<'_, ()>) {
         self.left.entry(run.source.0).or_default().extend_from_slice(run.bytes);
         let records = packet::Records::new(run.bytes);
         assert_eq!(records.count(), run.packets as usize);
@@ -460,7 +497,7 @@ impl Seen {
         self.late += u64::from(run.late);
     }
 
-    /// How many packets are older than one before them.
+    /// The number of packets that are older than one before them.
     fn out_of_order(&self) -> u64 {
         let mut newest = Timestamp::ZERO;
         let mut late = 0;
@@ -472,13 +509,13 @@ impl Seen {
     }
 }
 
-/// Plays `events`, which begin so long `after` the sources have appeared, and checks after each of them that the merge
-/// keeps nothing longer, or more of it, than it may.
-fn run(config: Config, events: &[Event], after: Duration) -> Seen {
+/// Plays `events`, the first of them `after` the sources have appeared. After each event at most `runs` runs are taken.
+/// If these were all that are due, nothing may be queued for longer, or take more memory, than the limits allow.
+fn run(config: Config, events: &[Event], after: Duration, runs: usize) -> Seen {
     let mut merge = Merge::new(config);
     let mut seen = Seen::default();
     let mut clocks = [1000_u64; 6];
-    let mut waiting: Vec<(Mono, u64)> = Vec::new();
+    let mut waiting: Vec<(MonotonicTime, u64)> = Vec::new();
     let (mut now, mut sent) = (after.as_millis() as u64, 0);
     for source in 0..6 {
         merge.push(arrival(source, &[], 0), millis(0));
@@ -503,43 +540,70 @@ fn run(config: Config, events: &[Event], after: Duration) -> Seen {
             }
             Event::Millis(passed) => now += passed,
             Event::End(source) => merge.end(SourceId(*source)),
-            Event::Remove(source) => merge.remove(SourceId(*source)),
         }
-        merge.poll(millis(now), &mut |run| seen.take(run));
+        let mut taken = 0;
+        let all = loop {
+            if taken == runs {
+                break false;
+            }
+            let deadline = merge.next_deadline();
+            let Some(run) = merge.next_run(millis(now)) else { break true };
+            seen.take(&run);
+            taken += 1;
+            assert!(deadline.is_some_and(|deadline| deadline <= millis(now)), "{run:?} was not announced");
+        };
+        assert_eq!(merge.next_deadline().is_some(), merge.packets() > 0);
         assert_eq!(merge.packets(), sent - seen.times.len() as u64);
+        if !all {
+            continue;
+        }
         assert!(merge.bytes() <= config.max_bytes);
-        // Those of a source whose turn has not come may make up for it in number, so this is a lower bound.
-        // What came at a beginning has the window from its end on.
+        // A lower bound, because packets that went out early make up for overdue ones in number. What arrives while sources
+        // gather may wait for the window after that.
         let longest = config.window + config.grace.min(config.window);
         let due = waiting.iter().rev().find(|(arrived, _)| millis(now) >= *arrived + longest);
         assert!(due.is_none_or(|(_, due)| seen.times.len() as u64 >= *due), "overdue at {now}");
         assert!(merge.next_deadline().is_none_or(|deadline| deadline > millis(now)));
-        assert_eq!(merge.next_deadline().is_some(), merge.packets() > 0);
     }
-    merge.finish(&mut |run| seen.take(run));
+    merge.finish();
+    while let Some(run) = merge.next_run(millis(now)) {
+        seen.take(&run);
+    }
     assert_eq!((merge.packets(), merge.bytes()), (0, 0));
     seen
 }
 
 proptest! {
     #[test]
-    fn nothing_is_lost_and_each_source_keeps_its_order(
+    fn no_packet_is_lost_and_the_order_within_a_source_is_kept(
         events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize,
     ) {
         let config = Config { window: Duration::from_millis(window), grace: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
-        let mut seen = run(config, &events, Duration::ZERO);
+        let mut seen = run(config, &events, Duration::ZERO, usize::MAX);
         seen.sent.retain(|_, bytes| !bytes.is_empty());
         prop_assert_eq!(&seen.sent, &seen.left);
         prop_assert_eq!(seen.late, seen.out_of_order());
     }
 
     #[test]
-    fn sources_in_order_come_out_in_order(events in events(true)) {
+    fn no_packet_is_lost_if_the_caller_stops_between_runs(
+        events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize, runs in 0..4_usize,
+    ) {
+        let window = Duration::from_millis(window);
+        let config = Config { window, grace: window, silence: Duration::from_millis(150), max_bytes };
+        let mut seen = run(config, &events, Duration::ZERO, runs);
+        seen.sent.retain(|_, bytes| !bytes.is_empty());
+        prop_assert_eq!(&seen.sent, &seen.left);
+        prop_assert_eq!(seen.late, seen.out_of_order());
+    }
+
+    #[test]
+    fn ordered_sources_are_merged_in_order(events in events(true)) {
         let hour = Duration::from_secs(3600);
         let config = Config { window: hour, grace: hour, silence: 2 * hour, max_bytes: usize::MAX };
-        let stays = |event: &Event| !matches!(event, Event::End(_) | Event::Remove(_));
+        let stays = |event: &Event| !matches!(event, Event::End(_));
         let events: Vec<_> = events.into_iter().filter(stays).collect();
-        let seen = run(config, &events, hour);
+        let seen = run(config, &events, hour, usize::MAX);
         prop_assert_eq!(seen.late, 0);
         prop_assert!(seen.times.is_sorted());
     }

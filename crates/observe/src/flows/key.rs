@@ -1,4 +1,4 @@
-//! What a flow is known by.
+//! The key of a flow.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,21 +8,20 @@ use packet::headers::Ip;
 use super::names;
 use crate::OriginId;
 
-/// Scope, addresses and protocol, in five words: quicker to hash and to compare than the fields they come from, and both
+/// Scope, addresses and protocol in five words, which are faster to hash and to compare than the fields they come from. Both
 /// happen for every packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct FlowKey {
     from: [u64; 2],
     to: [u64; 2],
-    /// The scope in the upper 32 bits, [`IS_V4`], and in the lowest 8 the protocol, one number for all that
-    /// have no name.
+    /// The scope in the upper 32 bits, [`IS_V4`], and the protocol in the lowest 8. Protocols without a name share a number.
     rest: u64,
 }
 
-/// Set where the addresses are IPv4's, for an IPv6 header may hold the same ones mapped (RFC 4291, section 2.5.5.2).
+/// Set for IPv4, because an IPv6 header may contain the same addresses, mapped (RFC 4291, section 2.5.5.2).
 const IS_V4: u64 = 1 << 8;
 
-impl Hash for Key {
+impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for word in [self.from[0], self.from[1], self.to[0], self.to[1], self.rest] {
             state.write_u64(word);
@@ -30,16 +29,16 @@ impl Hash for Key {
     }
 }
 
-impl Key {
-    /// The key of a packet, and the length of its IP packet in bytes. `bytes` is what was captured of the frame.
+impl FlowKey {
+    /// The key of a packet, and the length of its IP packet in bytes. `bytes` is the captured frame.
     #[inline]
     pub(super) fn read(scope: OriginId, ip: &Ip, bytes: &[u8]) -> (Self, u32) {
         let header = bytes.get(ip.end.saturating_sub(ip.total_len) as usize..).unwrap_or_default();
-        let stated =
-            if ip.src.is_ipv4() { stated_by_ipv4(header) } else { stated_by_ipv6(header, ip.protocol) };
-        let (protocol, len) = stated.unwrap_or((ip.protocol, 0));
+        let fields =
+            if ip.src.is_ipv4() { fields_of_ipv4(header) } else { fields_of_ipv6(header, ip.protocol) };
+        let (protocol, len) = fields.unwrap_or((ip.protocol, 0));
         let family = if ip.src.is_ipv4() { IS_V4 } else { 0 };
-        let rest = u64::from(scope.0) << 32 | family | u64::from(names::protocol_of_series(protocol));
+        let rest = u64::from(scope.0) << 32 | family | u64::from(names::series_protocol(protocol));
         let key = Self { from: words(ip.src), to: words(ip.final_destination(bytes)), rest };
         (key, if len == 0 { ip.total_len } else { len })
     }
@@ -78,17 +77,17 @@ fn words(address: IpAddr) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
 }
 
-/// The protocol and the total length that stand in an IPv4 header. [`Ip`] looks through AH, which is a protocol like any
-/// other here, and believes no length beyond the frame: but a frame that a router truncated was longer than anybody knows.
+/// Protocol and total length of an IPv4 header. They are read again, because [`Ip`] skips AH, which counts as a protocol here,
+/// and limits the length to that of the frame, which a router may have truncated.
 #[inline]
-fn stated_by_ipv4(header: &[u8]) -> Option<(u8, u32)> {
+fn fields_of_ipv4(header: &[u8]) -> Option<(u8, u32)> {
     let h = header.first_chunk::<10>()?;
     Some((h[9], u32::from(u16::from_be_bytes([h[2], h[3]]))))
 }
 
-/// The length that an IPv6 header states, with itself; 0 where it states none.
+/// The protocol, and the length of an IPv6 packet with its header; 0 if the header has no length.
 #[inline]
-fn stated_by_ipv6(header: &[u8], protocol: u8) -> Option<(u8, u32)> {
+fn fields_of_ipv6(header: &[u8], protocol: u8) -> Option<(u8, u32)> {
     let h = header.first_chunk::<6>()?;
     let payload = u32::from(u16::from_be_bytes([h[4], h[5]]));
     Some((protocol, if payload == 0 { 0 } else { payload + 40 }))

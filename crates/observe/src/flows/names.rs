@@ -1,10 +1,9 @@
-//! What `tzsp_packetstream_exporter` calls things in its labels.
+//! The label values of `tzsp_packetstream_exporter`.
 
 use std::net::IpAddr;
 
-/// What kind of address it is: `multicast` is 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291, section 2.7), `private` are
-/// RFC 1918's networks, fc00::/7 (RFC 4193) and fe80::/10 (RFC 4291, section 2.5.6), and all others are `public`, even
-/// loopback's.
+/// The type of an address. `multicast` is 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291, section 2.7). `private` is RFC 1918,
+/// fc00::/7 (RFC 4193) and fe80::/10 (RFC 4291, section 2.5.6). All others are `public`, even loopback.
 pub(super) const fn address_type(address: IpAddr) -> &'static str {
     let (multicast, private) = match address {
         IpAddr::V4(address) => (address.is_multicast(), address.is_private()),
@@ -21,7 +20,7 @@ pub(super) const fn address_type(address: IpAddr) -> &'static str {
     }
 }
 
-/// The protocol, by the name that .NET's `ProtocolType` has for it, in lower case; `unknown` if it has none.
+/// The protocol's name in .NET's `ProtocolType`, in lower case; `unknown` if it has none.
 pub(super) const fn protocol(number: u8) -> &'static str {
     match known_protocol(number) {
         Some(name) => name,
@@ -29,24 +28,24 @@ pub(super) const fn protocol(number: u8) -> &'static str {
     }
 }
 
-/// The number that a protocol is counted by: all that have no name share one, for they share a series.
+/// The number under which a protocol is counted. Protocols without a name share one, because they share a series.
 #[inline]
-pub(super) fn protocol_of_series(number: u8) -> u8 {
-    OF_SERIES[usize::from(number)]
+pub(super) fn series_protocol(number: u8) -> u8 {
+    SERIES_PROTOCOL[usize::from(number)]
 }
 
-/// A number without a name, and it will not get one: RFC 3692 keeps it for experiments.
-const NAMELESS: u8 = 254;
+/// A protocol number that never gets a name: RFC 3692 reserves it for experiments.
+const UNNAMED: u8 = 254;
 
-static OF_SERIES: [u8; 256] = {
-    let (mut of_series, mut number) = ([NAMELESS; 256], 0);
-    while number < of_series.len() {
+static SERIES_PROTOCOL: [u8; 256] = {
+    let (mut numbers, mut number) = ([UNNAMED; 256], 0);
+    while number < numbers.len() {
         if known_protocol(number as u8).is_some() {
-            of_series[number] = number as u8;
+            numbers[number] = number as u8;
         }
         number += 1;
     }
-    of_series
+    numbers
 };
 
 const fn known_protocol(number: u8) -> Option<&'static str> {
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_end_where_their_networks_end() {
+    fn address_types_follow_the_networks() {
         let check = |expected, addresses: &[&str]| {
             for address in addresses {
                 assert_eq!(address_type(address.parse().unwrap()), expected, "{address}");
@@ -97,11 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_one_number() {
+    fn each_name_has_one_number() {
         for (a, b) in (0..=u8::MAX).flat_map(|a| (0..=u8::MAX).map(move |b| (a, b))) {
-            let same_series = protocol_of_series(a) == protocol_of_series(b);
+            let same_series = series_protocol(a) == series_protocol(b);
             assert_eq!(same_series, protocol(a) == protocol(b), "{a} {b}");
         }
-        assert_eq!([6, 89, 132, 254].map(protocol_of_series), [6, NAMELESS, NAMELESS, NAMELESS]);
+        assert_eq!([6, 89, 132, 254].map(series_protocol), [6, UNNAMED, UNNAMED, UNNAMED]);
     }
 }

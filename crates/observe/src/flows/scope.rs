@@ -1,40 +1,40 @@
-//! Which series an origin's packets count for.
+//! The series that an origin's packets count for.
 //!
-//! A scope is a set of labels. What is told apart by a label has a scope of its own, and what is not has none: two routers
-//! that send TZSP to the same port, or an interface that went away and came back with another index, must not give the
-//! same series twice.
+//! A scope is a set of labels. Origins or interfaces with the same labels share a scope, because no series may be there twice:
+//! two routers that send TZSP to the same port, or an interface that came back with another index.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use metrics::Labels;
 use packet::Origin;
 
-use crate::{Labels, OriginId, Scope};
+use crate::{OriginId, Scope};
 
-/// The scopes. They are numbered as an [`OriginId`], for to the table each is an origin with a clock of its own.
+/// The scopes. Their numbers are [`OriginId`]s, because each is an origin with its own clock to the table.
 #[derive(Debug)]
 pub(super) struct Scopes {
     scope: Scope,
     ids: HashMap<Series, OriginId>,
     series: Vec<Series>,
-    /// By the number of the origin.
-    origins: Vec<Option<Met>>,
+    /// By origin.
+    origins: Vec<Option<Registered>>,
 }
 
-/// What the series of a scope are.
+/// The series of a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Series {
-    /// Whether their packets came by TZSP.
+    /// Whether the packets arrived by TZSP.
     pub(super) tzsp: bool,
-    /// Their labels, but for those of the flow, as they stand between the braces.
+    /// The labels of the scope, escaped, as the text between the braces.
     pub(super) labels: Arc<str>,
 }
 
-/// An origin that was met.
+/// A registered origin.
 #[derive(Debug)]
-struct Met {
+struct Registered {
     scope: OriginId,
-    /// By the index of the interface, where that has a name.
+    /// The scopes of interfaces with a name, by index.
     interfaces: HashMap<u32, OriginId>,
 }
 
@@ -43,37 +43,40 @@ impl Scopes {
         Self { scope, ids: HashMap::new(), series: Vec::new(), origins: Vec::new() }
     }
 
-    /// See [`Flows::meet`](super::Flows::meet).
-    pub(super) fn meet(&mut self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
+    /// See [`Flows::register`](super::Flows::register).
+    pub(super) fn register(&mut self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
         let scope = self.intern(origin, &origin.device);
-        // What TZSP tells of interfaces, if anything, is of the router's, and a collector's label has its address.
+        // Interfaces in TZSP are those of the router, whose address is the device already.
         let interfaces = if origin.listen_port.is_none() { interfaces } else { &[] };
         let named: Vec<_> =
             interfaces.iter().map(|(index, name)| (*index, self.intern(origin, name))).collect();
         if id.index() >= self.origins.len() {
             self.origins.resize_with(id.index() + 1, || None);
         }
-        let met = self.origins[id.index()].get_or_insert_with(|| Met { scope, interfaces: HashMap::new() });
-        met.scope = scope;
-        met.interfaces.extend(named);
+        let registered =
+            self.origins[id.index()].get_or_insert_with(|| Registered { scope, interfaces: HashMap::new() });
+        registered.scope = scope;
+        registered.interfaces.extend(named);
     }
 
     /// The scope of a packet.
     #[inline]
     pub(super) fn of(&mut self, id: OriginId, interface: Option<u32>) -> OriginId {
         match self.origins.get(id.index()) {
-            Some(Some(met)) => {
-                let named = interface.and_then(|index| met.interfaces.get(&index).copied());
-                named.unwrap_or(met.scope)
+            Some(Some(registered)) => {
+                let named = interface.and_then(|index| registered.interfaces.get(&index).copied());
+                named.unwrap_or(registered.scope)
             }
-            _ => self.of_stranger(id),
+            _ => self.of_unregistered(id),
         }
     }
 
-    /// The scopes that an origin's packets may have.
+    /// All scopes of an origin's packets.
     pub(super) fn all_of(&self, id: OriginId) -> impl Iterator<Item = OriginId> {
-        let met = self.origins.get(id.index()).and_then(Option::as_ref);
-        met.into_iter().flat_map(|met| std::iter::once(met.scope).chain(met.interfaces.values().copied()))
+        let registered = self.origins.get(id.index()).and_then(Option::as_ref);
+        registered.into_iter().flat_map(|registered| {
+            std::iter::once(registered.scope).chain(registered.interfaces.values().copied())
+        })
     }
 
     /// The series of all scopes, by number.
@@ -81,10 +84,10 @@ impl Scopes {
         &self.series
     }
 
-    /// Packets before an introduction are counted all the same, for a device without a name.
+    /// Packets of an unregistered origin are counted for a device without a name.
     #[cold]
-    fn of_stranger(&mut self, id: OriginId) -> OriginId {
-        self.meet(id, &Origin { source: "".into(), device: "".into(), listen_port: None }, &[]);
+    fn of_unregistered(&mut self, id: OriginId) -> OriginId {
+        self.register(id, &Origin { source: "".into(), device: "".into(), listen_port: None }, &[]);
         self.of(id, None)
     }
 
@@ -93,7 +96,7 @@ impl Scopes {
         if self.scope == Scope::SourceAndDevice {
             labels.push("source", &origin.source);
         }
-        // The device of TZSP is the router's address, which only a collector tells. All others always say where they are.
+        // The device of a TZSP origin is the router's address, which is a label only at a collector.
         if self.scope == Scope::SourceAndDevice || origin.listen_port.is_none() {
             labels.push("device", device);
         }

@@ -1,14 +1,13 @@
-use std::sync::Mutex;
-
 use packet::headers::{AddressFamily, Headers, Ip, Tcp, TcpFlags, Transport};
 use packet::{Origin, Timestamp};
+use prometheus::TextEncoder;
 
 use super::*;
-use crate::{Exposition, Origins, Scope};
+use crate::Scope;
 
 const HERE: OriginId = OriginId(0);
 
-/// A segment between hosts of 10.0.0.0/8, of which the last bytes are given.
+/// A segment between two hosts, given by the last bytes of their addresses in 10.0.0.0/8.
 struct Segment {
     millis: u64,
     hosts: (u8, u8),
@@ -55,36 +54,42 @@ fn time(millis: u64) -> Timestamp {
     Timestamp::from_parts(1_000, 0) + Duration::from_millis(millis)
 }
 
+fn packet(interface: Option<u32>, segment: &Segment) -> ObservedPacket<'static> {
+    let (time, wire_len) = (time(segment.millis), 54 + segment.len);
+    ObservedPacket { time, wire_len, bytes: &[], headers: headers(segment, interface) }
+}
+
+/// Observes a packet that no other observer has analyzed.
 fn observe(pairs: &mut Pairs, interface: Option<u32>, segment: &Segment) {
-    let headers = headers(segment, interface);
-    let wire_len = 54 + segment.len;
-    pairs.observe(&Observed {
-        time: time(segment.millis),
-        wire_len,
-        bytes: &[],
-        headers: &headers,
-        origin: HERE,
-    });
+    let packet = packet(interface, segment);
+    let analysis = pairs.analyze(HERE, &packet);
+    pairs.observe(HERE, &packet, &analysis);
 }
 
 fn pairs(max_pairs: usize) -> Pairs {
-    Pairs::new(Config { age: Duration::from_secs(300), max_pairs, ..Config::default() })
+    Pairs::new(PairsConfig { age: Duration::from_secs(300), max_pairs, ..PairsConfig::default() })
 }
 
 fn expose(pairs: Pairs, origins: &Origins) -> String {
-    let mut out = Exposition::new();
-    Pairs::expose(&Mutex::new(pairs), origins, &mut out);
-    out.as_str().lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+    let (pairs, mut out) = (Mutex::new(pairs), Exposition::new());
+    Pairs::write_table(&pairs, origins, &mut out);
+    let collected = TextEncoder::new().encode_to_string(&collect::collect(&pairs, origins)).unwrap();
+    out.as_str()
+        .lines()
+        .chain(collected.lines())
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 fn origins() -> Origins {
     let mut origins = Origins::new(Scope::None);
-    origins.intern(&Origin { source: "edge".into(), device: "any".into(), listen_port: None });
+    origins.register(&Origin { source: "edge".into(), device: "any".into(), listen_port: None });
     origins.name_interfaces(HERE, &[(2, "eth0".into())]);
     origins
 }
 
-/// A request of host 1 that host 2 answers after 30 ms.
+/// Host 1 sends a request, which host 2 answers after 30 ms.
 const EXCHANGE: [Segment; 6] = [
     Segment { millis: 0, hosts: (1, 2), flags: SYN, numbers: (1000, 0), len: 0 },
     Segment { millis: 10, hosts: (2, 1), flags: 0x12, numbers: (5000, 1001), len: 0 },
@@ -95,7 +100,7 @@ const EXCHANGE: [Segment; 6] = [
 ];
 
 #[test]
-fn a_pair_has_what_its_segments_show() {
+fn segments_are_counted_by_pair_and_device() {
     let mut pairs = pairs(10);
     for segment in &EXCHANGE {
         observe(&mut pairs, None, segment);
@@ -122,7 +127,7 @@ fn a_pair_has_what_its_segments_show() {
 }
 
 #[test]
-fn a_device_is_the_packets_own_interface_where_it_has_a_name() {
+fn the_device_is_the_named_interface_of_the_packet() {
     let mut pairs = pairs(10);
     for interface in [Some(2), Some(3), Some(4), None] {
         observe(&mut pairs, interface, &EXCHANGE[0]);
@@ -137,29 +142,26 @@ fn a_device_is_the_packets_own_interface_where_it_has_a_name() {
 }
 
 #[test]
-fn a_judged_packet_is_not_judged_again() {
-    let mut judged = pairs(10);
-    let mut alone = pairs(10);
-    let mut streams = Streams::new(streams::Config::default());
-    for segment in &EXCHANGE {
-        let headers = headers(segment, None);
-        let packet = Observed {
-            time: time(segment.millis),
-            wire_len: 54,
-            bytes: &[],
-            headers: &headers,
-            origin: HERE,
-        };
-        let verdict = streams.observe(&packet);
-        judged.observe_judged(&packet, &verdict);
-        alone.observe(&packet);
-    }
-    assert!(judged.streams.is_none());
-    assert_eq!(expose(judged, &origins()), expose(alone, &origins()));
+fn an_analyzed_packet_is_not_analyzed_again() {
+    let [with_streams, alone] = [(); 2].map(|()| Mutex::new(pairs(10)));
+    let streams = Mutex::new(Streams::new(StreamsConfig::default()));
+    let origin = BatchOrigin { id: HERE, canonical: HERE, canonical_with_device: HERE };
+    let chunk = || {
+        let mut chunk = Chunk::new(origin, EXCHANGE.len());
+        chunk.packets.extend(EXCHANGE.iter().map(|segment| packet(None, segment)));
+        chunk
+    };
+    let mut shared = chunk();
+    Observer::observe(&streams, &mut shared);
+    Observer::observe(&with_streams, &mut shared);
+    Observer::observe(&alone, &mut chunk());
+    let [with_streams, alone] = [with_streams, alone].map(Mutex::into_inner);
+    assert!(with_streams.streams.is_none() && alone.streams.is_some());
+    assert_eq!(expose(with_streams, &origins()), expose(alone, &origins()));
 }
 
 #[test]
-fn pairs_are_bounded_and_age() {
+fn pairs_are_evicted_and_expire() {
     let mut pairs = pairs(3);
     for (millis, host) in [(0, 1), (2_000, 2), (4_000, 3), (6_000, 1), (8_000, 4)] {
         observe(
@@ -168,9 +170,9 @@ fn pairs_are_bounded_and_age() {
             &Segment { millis, hosts: (host, 9), flags: FIN_ACK, numbers: (1, 1), len: 0 },
         );
     }
-    assert_eq!((pairs.len(), &pairs.evicted[..]), (3, &[1][..]));
+    assert_eq!((pairs.table.len(), &pairs.evicted[..]), (3, &[1][..]));
     pairs.advance(HERE, time(305_000));
-    assert_eq!(pairs.len(), 2);
+    assert_eq!(pairs.table.len(), 2);
     pairs.advance(HERE, time(308_001));
-    assert!(pairs.is_empty());
+    assert_eq!(pairs.table.len(), 0);
 }

@@ -1,103 +1,116 @@
-//! A TCP connection as an observer sees it: both directions, and what each segment shows in the light of those before it.
+//! Sequence analysis of a TCP connection, from both of its directions.
 //!
-//! The rules are those of Wireshark's sequence analysis, so that the figures can be checked against it segment by segment.
-//! A capture is not an endpoint: it begins in the middle, sees segments in an order that neither end sees, or not at all.
-//! So these are best guesses by design, and the thresholds are Wireshark's.
+//! The rules and their thresholds are those of Wireshark, so that results can be compared segment by segment. A capture
+//! may start in the middle of a connection, miss segments, or see them in an order that neither endpoint saw. So the
+//! findings are best guesses.
 
 use packet::Timestamp;
 
+use super::analysis::{Event, Events, SegmentAnalysis};
+use super::direction::{Direction, Scale};
+use super::in_flight::Pool;
 use super::segment::Segment;
-use super::side::{Scale, Side};
-use super::unacknowledged::Pool;
-use super::verdict::{Event, Events, Verdict};
 
-/// How far apart in nanoseconds the network brings segments out of order, while the connection's round-trip time is not
-/// known: 3 ms.
-const REORDERED_WITHIN: u64 = 3_000_000;
+/// The time, in nanoseconds, within which a segment counts as reordered while the connection's round-trip time is unknown:
+/// 3 ms.
+const DEFAULT_REORDERING_TIME: u64 = 3_000_000;
 
-/// The state of a conversation.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conversation {
-    sides: [Side; 2],
-    /// When the latest SYN was sent; [`Timestamp::ZERO`] while none was seen.
+    directions: [Direction; 2],
+    /// The time of the latest SYN; [`Timestamp::ZERO`] if there was none.
     syn_at: Timestamp,
-    /// Nanoseconds from that SYN to the ACK that ends the handshake; 0 while unknown, and negative where the clock was set
-    /// back meanwhile.
+    /// Nanoseconds from that SYN to the ACK that completes the handshake. 0 if unknown, negative if the clock was set back in
+    /// between.
     initial_rtt: i64,
 }
 
 impl Conversation {
-    /// Of which nothing was seen.
-    pub(super) const NEW: Self = Self { sides: [Side::NEW; 2], syn_at: Timestamp::ZERO, initial_rtt: 0 };
+    /// A connection without segments.
+    pub(super) const NEW: Self =
+        Self { directions: [Direction::NEW; 2], syn_at: Timestamp::ZERO, initial_rtt: 0 };
 
-    /// Nanoseconds that the handshake took, from the SYN to the ACK that ends it.
+    /// Nanoseconds from the SYN to the ACK that completes the handshake.
     #[inline]
     pub(super) fn initial_rtt(&self) -> Option<u64> {
         u64::try_from(self.initial_rtt).ok().filter(|&nanos| nanos > 0)
     }
 
-    /// The window of `side`'s segment, in bytes. That of a SYN is never scaled (RFC 7323, section 2.2).
+    /// The window that a segment advertises, in bytes. A SYN's window is never scaled (RFC 7323, section 2.2).
     #[inline]
-    pub(super) fn window(&self, side: usize, segment: &Segment) -> u32 {
-        let scale = if segment.syn() { Scale::Off } else { self.sides[side & 1].scale };
+    pub(super) fn window(&self, direction: usize, segment: &Segment) -> u32 {
+        let scale = if segment.syn() { Scale::Off } else { self.directions[direction & 1].scale };
         scale.apply(segment.window)
     }
 
-    /// Forgets everything, and what it had in flight.
+    /// Returns to the initial state, and frees the segments in flight.
     pub(super) fn reset(&mut self, pool: &mut Pool) {
-        for side in &mut self.sides {
-            side.clear(pool);
+        for direction in &mut self.directions {
+            direction.clear(pool);
         }
         *self = Self::NEW;
     }
 
-    /// What a segment shows that `side` has sent.
-    pub(super) fn judge(&mut self, side: usize, segment: &Segment, pool: &mut Pool) -> Verdict {
+    /// Analyzes the next segment; `direction` is the index of its sender, 0 or 1.
+    pub(super) fn analyze(
+        &mut self,
+        direction: usize,
+        segment: &Segment,
+        pool: &mut Pool,
+    ) -> SegmentAnalysis {
         let mut events = Events::NONE;
         if segment.rst() {
             events.add(Event::Reset);
         }
-        if segment.syn() && !segment.acknowledges() {
-            self.open(side, segment, pool, &mut events);
-        } else if segment.syn() && self.split(side).0.answers_anew(segment) {
+        if segment.syn() && !segment.has_ack() {
+            self.detect_port_reuse(direction, segment, pool, &mut events);
+        } else if segment.syn() && self.split(direction).0.replace_isn(segment) {
             events.add(Event::PortReuse);
         }
-        let reordered_within = if self.initial_rtt == 0 { REORDERED_WITHIN } else { self.initial_rtt as u64 };
-        let (own, peer) = self.split(side);
+        let reordering_time =
+            if self.initial_rtt == 0 { DEFAULT_REORDERING_TIME } else { self.initial_rtt as u64 };
+        let (own, peer) = self.split(direction);
         own.learn_isn(peer, segment);
-        events = events.with(own.shows(peer, segment));
-        events = events.with(own.acknowledges(peer, segment));
-        if segment.occupies() && !events.has(Event::KeepAlive) {
-            events = events.with(own.sends_again(peer, segment, reordered_within));
+        events = events.with(own.detect_sequence_and_window_events(peer, segment));
+        events = events.with(own.detect_acked_unseen(peer, segment));
+        if segment.consumes_sequence() && !events.has(Event::KeepAlive) {
+            events = events.with(own.detect_retransmission(peer, segment, reordering_time));
         }
-        let response = own.responds(peer, segment);
-        own.has_sent(peer, segment, events, pool);
-        let delay = peer.has_received(segment, pool);
+        let response = own.response_time(peer, segment);
+        own.record_sent(peer, segment, events, pool);
+        let delay = peer.record_ack(segment, pool);
         if segment.syn() || segment.window_scale.is_some() {
-            own.read_scale(peer, segment);
+            own.learn_scale(peer, segment);
         }
-        let handshake = self.syn_at != Timestamp::ZERO && self.initial_rtt == 0;
-        if handshake && segment.acknowledges() && !segment.syn() {
+        let in_handshake = self.syn_at != Timestamp::ZERO && self.initial_rtt == 0;
+        if in_handshake && segment.has_ack() && !segment.syn() {
             self.initial_rtt = segment.time.nanos_since(self.syn_at);
         }
-        Verdict { events, delay, response }
+        SegmentAnalysis { events, delay, response }
     }
 
-    /// The side that sends, and the other one.
+    /// The sender's direction, and the other one.
     #[inline]
-    fn split(&mut self, side: usize) -> (&mut Side, &mut Side) {
-        let [low, high] = &mut self.sides;
-        if side == 0 { (low, high) } else { (high, low) }
+    fn split(&mut self, direction: usize) -> (&mut Direction, &mut Direction) {
+        let [low, high] = &mut self.directions;
+        if direction == 0 { (low, high) } else { (high, low) }
     }
 
-    /// A SYN that answers none: a new connection, or the same one once more. Then what came behind a gap is forgotten.
-    fn open(&mut self, side: usize, segment: &Segment, pool: &mut Pool, events: &mut Events) {
-        let (own, _) = self.split(side);
+    /// Handles a SYN without ACK, which opens a new connection or is a retransmission.
+    fn detect_port_reuse(
+        &mut self,
+        direction: usize,
+        segment: &Segment,
+        pool: &mut Pool,
+        events: &mut Events,
+    ) {
+        let (own, _) = self.split(direction);
         if own.is_reused_by(segment) {
             self.reset(pool);
             events.add(Event::PortReuse);
         } else {
-            own.fall_back();
+            own.rewind_next();
         }
         self.syn_at = segment.time;
     }

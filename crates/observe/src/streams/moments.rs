@@ -1,7 +1,7 @@
-//! Mean and spread of a quantity, in constant space.
+//! Mean and standard deviation of a quantity, in constant space.
 
-/// Count, mean and sum of squared differences from it, kept by Welford's method (Technometrics 4, 1962), which does not lose
-/// a small spread beside a large mean.
+/// Count, mean and sum of squared differences from the mean, updated by Welford's method (Technometrics 4, 1962), which stays
+/// accurate when the spread is small beside the mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Moments {
     mean: f64,
@@ -12,7 +12,7 @@ pub(super) struct Moments {
 impl Moments {
     #[inline]
     pub(super) fn add(&mut self, value: f64) {
-        // After four billion values one more changes nothing.
+        // After four billion values one more makes no difference.
         self.count = self.count.saturating_add(1);
         let from_old = value - self.mean;
         self.mean += from_old / f64::from(self.count);
@@ -27,12 +27,12 @@ impl Moments {
         self.mean
     }
 
-    /// The population standard deviation; 0 of nothing.
+    /// The population standard deviation; 0 without values.
     pub(super) fn deviation(&self) -> f64 {
         if self.count == 0 { 0.0 } else { (self.squares / f64::from(self.count)).max(0.0).sqrt() }
     }
 
-    /// The coefficient of variation: the standard deviation as a part of the mean; 0 where there is no mean.
+    /// The coefficient of variation: the standard deviation divided by the mean; 0 if the mean is 0.
     pub(super) fn variation(&self) -> f64 {
         if self.mean == 0.0 { 0.0 } else { self.deviation() / self.mean }
     }
@@ -46,7 +46,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_those_of_the_definition(values in prop::collection::vec(0u32..1_000_000, 1..100)) {
+        fn moments_match_their_definition(values in prop::collection::vec(0u32..1_000_000, 1..100)) {
             let mut moments = Moments::default();
             for &value in &values {
                 moments.add(f64::from(value));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_spread() {
+    fn without_values_all_moments_are_zero() {
         let nothing = Moments::default();
         assert_eq!((nothing.deviation(), nothing.variation(), nothing.count()), (0.0, 0.0, 0));
     }

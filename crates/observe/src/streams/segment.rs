@@ -1,39 +1,38 @@
-//! What the analysis needs to know of a TCP segment.
+//! A TCP segment as the analysis needs it.
 
 use std::ops::Add;
 
 use packet::Timestamp;
 use packet::headers::{Tcp, TcpFlags};
 
-/// A sequence number. Compared as the signed difference modulo 2^32 (RFC 9293, section 3.4), so that a stream may go round.
+/// A sequence number, compared by the signed difference modulo 2^32 so that it may wrap around (RFC 9293, section 3.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seq(pub(super) u32);
 
 impl Seq {
-    /// Stands for "not known yet". A genuine 0 is taken for it too, as in Wireshark: one number in four billion, whose
-    /// only effect is that one segment is not held against the ones before it.
+    /// Not known yet. As in Wireshark, a genuine 0 is taken for unknown too, with the effect that one segment in four billion
+    /// is not compared with the ones before it.
     pub(super) const UNKNOWN: Self = Self(0);
 
-    /// Bytes from `earlier` to here; negative where it is the later one.
+    /// Bytes from `earlier` to this one; negative if `earlier` is the later one.
     #[inline]
     pub(super) const fn distance(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32
     }
 
-    /// Whether this comes behind `other`. Of two numbers that are exactly half of the way round apart, each comes behind the
-    /// other, and each in front of it.
+    /// Whether this is after `other`. Two numbers exactly 2^31 apart are both after and before each other.
     #[inline]
     pub(super) const fn after(self, other: Self) -> bool {
         other.distance(self) < 0
     }
 
-    /// Whether this comes in front of `other`.
+    /// Whether this is before `other`.
     #[inline]
     pub(super) const fn before(self, other: Self) -> bool {
         self.distance(other) < 0
     }
 
-    /// The number in front of this one.
+    /// The number before this one.
     #[inline]
     pub(super) const fn previous(self) -> Self {
         Self(self.0.wrapping_sub(1))
@@ -54,7 +53,7 @@ impl Add<u32> for Seq {
     }
 }
 
-/// A segment.
+/// A TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) time: Timestamp,
@@ -63,10 +62,10 @@ pub(super) struct Segment {
     /// Bytes of data.
     pub(super) len: u32,
     pub(super) flags: TcpFlags,
-    /// As it stands there, unscaled.
+    /// The window field, unscaled.
     pub(super) window: u16,
     pub(super) window_scale: Option<u8>,
-    /// MPTCP's subtypes, a bit each: those of RFC 6824, which are the signals of a connection that lives.
+    /// One bit for each MPTCP subtype of RFC 6824.
     pub(super) mptcp: u8,
 }
 
@@ -100,31 +99,30 @@ impl Segment {
         self.flags.any(TcpFlags::RST)
     }
 
-    /// Whether the acknowledgment number means something.
     #[inline]
-    pub(super) const fn acknowledges(&self) -> bool {
+    pub(super) const fn has_ack(&self) -> bool {
         self.flags.any(TcpFlags::ACK)
     }
 
-    /// Neither SYN nor FIN nor RST: a segment from the middle of a connection.
+    /// Whether none of SYN, FIN and RST is set.
     #[inline]
     pub(super) const fn is_plain(&self) -> bool {
         !self.flags.any(TcpFlags::SYN.or(TcpFlags::FIN).or(TcpFlags::RST))
     }
 
-    /// Whether it takes sequence numbers: with data, or with SYN or FIN, which take one (RFC 9293, section 3.4).
+    /// Whether it consumes sequence numbers, as data, SYN and FIN do (RFC 9293, section 3.4).
     #[inline]
-    pub(super) const fn occupies(&self) -> bool {
+    pub(super) const fn consumes_sequence(&self) -> bool {
         self.len > 0 || self.flags.any(TcpFlags::SYN.or(TcpFlags::FIN))
     }
 
-    /// The number behind the data.
+    /// The sequence number after the data.
     #[inline]
     pub(super) fn data_end(&self) -> Seq {
         self.seq + self.len
     }
 
-    /// The number behind all that the segment takes. SYN and FIN together take one: such a segment is none of TCP's.
+    /// The sequence number after the segment. SYN and FIN in one segment, which TCP does not send, count as one.
     #[inline]
     pub(super) fn end(&self) -> Seq {
         self.data_end() + u32::from(self.flags.any(TcpFlags::SYN.or(TcpFlags::FIN)))

@@ -1,25 +1,21 @@
-//! What is counted and measured of one directed stream.
+//! The counts and measurements of one stream.
 
 use packet::Timestamp;
 
-use super::health::{self, Signs};
+use super::analysis::{Event, SegmentAnalysis};
+use super::health::{self, HealthInputs};
 use super::moments::Moments;
 use super::segment::Segment;
-use super::verdict::{Event, Verdict};
 
-/// How often a bitrate is measured: when a segment comes at least this many nanoseconds after the last
-/// time.
-const BITRATE_EVERY: i64 = 1_000_000_000;
+/// The shortest time, in nanoseconds, over which a bitrate is measured.
+const BITRATE_INTERVAL: i64 = 1_000_000_000;
 
-/// Longer gaps between segments, in nanoseconds, are pauses of the application, not properties of the stream.
-const LONGEST_GAP: i64 = 10_000_000_000;
+/// Intervals between segments of this length in nanoseconds or more are pauses of the application, and are left out.
+const MAX_INTERARRIVAL: i64 = 10_000_000_000;
 
 const NANOS_PER_SEC: f64 = 1e9;
 
-/// A directed stream.
-///
-/// What each segment changes lies together, and so does what its acknowledgment changes: a cache line is what memory gives at
-/// once.
+/// The counts of a stream. Fields that are updated together are stored together, to touch few cache lines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stats {
     sent: Sent,
@@ -27,23 +23,23 @@ pub(super) struct Stats {
     rest: Rest,
 }
 
-/// What each segment changes.
+/// Updated by each segment.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     segments: u64,
-    /// Bytes of data, those sent again included.
+    /// Bytes of data, retransmissions included.
     bytes: u64,
     /// The sum of the squares of the segments' bytes.
     squares: f64,
     last_at: Timestamp,
     /// Nanoseconds between segments.
-    gaps: Moments,
-    /// When the last bitrate was measured, and how many bytes came since.
+    interarrivals: Moments,
+    /// When the last bitrate was measured, and the bytes since then.
     measured_at: Timestamp,
     bytes_since: u64,
-    /// Nanoseconds; 0 where the handshake was not seen.
+    /// Nanoseconds; 0 if the handshake was not captured.
     initial_rtt: u64,
-    /// The bitrate measured last.
+    /// The last bitrate in bits per second.
     bitrate: f32,
     /// Segments with data.
     data_segments: u32,
@@ -54,26 +50,26 @@ struct Sent {
     finished: bool,
 }
 
-/// What an acknowledgment of the other side changes. In nanoseconds.
+/// Updated by acknowledgments of the other direction. In nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Delays {
     moments: Moments,
-    /// The shortest and the longest one.
+    /// Minimum and maximum.
     range: (i64, i64),
 }
 
-/// What changes now and then.
+/// Updated less often.
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     first_at: Timestamp,
-    /// When its last FIN came, or, as long as there was none, its last RST.
+    /// The time of the last FIN; without a FIN, of the last RST.
     ended_at: Timestamp,
     /// Bits per second.
     bitrates: Moments,
     events: [u32; Event::PER_STREAM],
 }
 
-/// How far a directed stream has come.
+/// The state of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Neither FIN nor RST.
@@ -85,7 +81,7 @@ pub(super) enum State {
 }
 
 impl State {
-    /// As it stands in the label `state`.
+    /// The value of the label `state`.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -96,7 +92,7 @@ impl State {
 }
 
 impl Stats {
-    /// Of a stream whose first segment comes just now.
+    /// The counts of a stream whose first segment is captured at `now`.
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             sent: Sent {
@@ -104,7 +100,7 @@ impl Stats {
                 bytes: 0,
                 squares: 0.0,
                 last_at: now,
-                gaps: Moments::default(),
+                interarrivals: Moments::default(),
                 measured_at: now,
                 bytes_since: 0,
                 initial_rtt: 0,
@@ -124,7 +120,7 @@ impl Stats {
         }
     }
 
-    /// Bytes of data, those sent again included.
+    /// Bytes of data, retransmissions included.
     pub(super) const fn bytes(&self) -> u64 {
         self.sent.bytes
     }
@@ -134,20 +130,19 @@ impl Stats {
         self.sent.window
     }
 
-    /// How far it has come.
     #[inline]
     pub(super) const fn state(&self) -> State {
         self.sent.state
     }
 
-    /// Counts a segment, which offers `window` bytes.
+    /// Counts a segment that advertises a window of `window` bytes.
     #[inline]
-    pub(super) fn count(&mut self, segment: &Segment, verdict: &Verdict, window: u32) {
+    pub(super) fn count(&mut self, segment: &Segment, analysis: &SegmentAnalysis, window: u32) {
         let len = u64::from(segment.len);
         if self.sent.segments > 0 {
-            let gap = segment.time.nanos_since(self.sent.last_at).max(0);
-            if gap < LONGEST_GAP {
-                self.sent.gaps.add(gap as f64);
+            let interarrival = segment.time.nanos_since(self.sent.last_at).max(0);
+            if interarrival < MAX_INTERARRIVAL {
+                self.sent.interarrivals.add(interarrival as f64);
             }
         }
         self.sent.segments += 1;
@@ -159,7 +154,7 @@ impl Stats {
             self.sent.squares += (len as f64) * (len as f64);
         }
         self.measure_bitrate(segment.time, len);
-        for event in verdict.events.indices() {
+        for event in analysis.events.indices() {
             if let Some(count) = self.rest.events.get_mut(event) {
                 *count = count.saturating_add(1);
             }
@@ -176,11 +171,11 @@ impl Stats {
         }
     }
 
-    /// The first segment from the measuring time on closes the measurement, and is part of the next one.
+    /// The first segment after the interval closes the measurement, and counts for the next one.
     #[inline]
     fn measure_bitrate(&mut self, now: Timestamp, len: u64) {
         let elapsed = now.nanos_since(self.sent.measured_at);
-        if elapsed >= BITRATE_EVERY {
+        if elapsed >= BITRATE_INTERVAL {
             let bitrate = self.sent.bytes_since as f64 * 8.0 / seconds(elapsed);
             self.sent.bitrate = bitrate as f32;
             self.rest.bitrates.add(bitrate);
@@ -190,15 +185,15 @@ impl Stats {
         self.sent.bytes_since += len;
     }
 
-    /// A segment of this stream was acknowledged so many nanoseconds after it was sent.
+    /// Adds the nanoseconds from a segment of this stream to its acknowledgment.
     #[inline]
-    pub(super) fn delayed(&mut self, nanos: i64) {
+    pub(super) fn add_delay(&mut self, nanos: i64) {
         self.delays.moments.add(nanos as f64);
-        let (shortest, longest) = self.delays.range;
-        self.delays.range = (shortest.min(nanos), longest.max(nanos));
+        let (min, max) = self.delays.range;
+        self.delays.range = (min.min(nanos), max.max(nanos));
     }
 
-    /// What the handshake took; the first one counts, where ports were used again.
+    /// Sets the nanoseconds that the handshake took. The first handshake counts, even if the ports are reused.
     #[inline]
     pub(super) fn learn_initial_rtt(&mut self, nanos: u64) {
         if self.sent.initial_rtt == 0 {
@@ -206,12 +201,12 @@ impl Stats {
         }
     }
 
-    /// How often an event was seen.
+    /// The count of an event.
     pub(super) fn events(&self, event: Event) -> u32 {
         self.rest.events.get(event as usize).copied().unwrap_or(0)
     }
 
-    /// Seconds from the first segment to the end, or until now where there is none.
+    /// Seconds from the first segment to the last FIN or RST, or until `now` if the stream is active.
     pub(super) fn uptime(&self, now: Timestamp) -> f64 {
         let end =
             if self.sent.state == State::Active { now.max(self.sent.last_at) } else { self.rest.ended_at };
@@ -224,7 +219,7 @@ impl Stats {
         if uptime > 0.0 { self.sent.segments as f64 / uptime } else { 0.0 }
     }
 
-    /// The bitrate measured last, in bits per second; 0 in the first second.
+    /// The last bitrate in bits per second; 0 in the first second.
     pub(super) fn bitrate(&self) -> f64 {
         f64::from(self.sent.bitrate)
     }
@@ -244,30 +239,30 @@ impl Stats {
         (self.sent.squares / count - mean * mean).max(0.0).sqrt() / mean
     }
 
-    /// The standard deviation of the seconds between segments.
-    pub(super) fn gap_deviation(&self) -> f64 {
-        self.sent.gaps.deviation() / NANOS_PER_SEC
+    /// The standard deviation of the interarrival times in seconds.
+    pub(super) fn interarrival_deviation(&self) -> f64 {
+        self.sent.interarrivals.deviation() / NANOS_PER_SEC
     }
 
-    /// Mean, shortest, longest delay and their standard deviation in seconds, where a delay was measured.
+    /// The delays in seconds; none if there was no sample.
     pub(super) fn delay(&self) -> Option<Delay> {
-        let (shortest, longest) = self.delays.range;
+        let (min, max) = self.delays.range;
         (self.delays.moments.count() > 0).then(|| Delay {
             mean: self.delays.moments.mean() / NANOS_PER_SEC,
-            shortest: seconds(shortest),
-            longest: seconds(longest),
+            min: seconds(min),
+            max: seconds(max),
             deviation: self.delays.moments.deviation() / NANOS_PER_SEC,
         })
     }
 
-    /// What the handshake took in seconds, where it was seen.
+    /// The seconds that the handshake took, if it was captured.
     pub(super) fn initial_rtt(&self) -> Option<f64> {
         (self.sent.initial_rtt > 0).then(|| self.sent.initial_rtt as f64 / NANOS_PER_SEC)
     }
 
     /// The health score.
     pub(super) fn health(&self) -> f64 {
-        health::score(&Signs {
+        health::score(&HealthInputs {
             retransmissions: self.events(Event::Retransmission),
             resets: self.events(Event::Reset),
             out_of_order: self.events(Event::OutOfOrder),
@@ -280,12 +275,12 @@ impl Stats {
     }
 }
 
-/// Delays in seconds.
+/// The delays of a stream in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Delay {
     pub(super) mean: f64,
-    pub(super) shortest: f64,
-    pub(super) longest: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
     pub(super) deviation: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Segments described in text, and what is said of them.
+//! Tests with segments described in text.
 
 mod rules;
 mod series;
@@ -10,23 +10,23 @@ use std::time::Duration;
 use packet::headers::{AddressFamily, Headers, Ip, Tcp, TcpFlags, Transport};
 use packet::{Origin, Timestamp};
 
-use super::{Config, Event, Streams, Verdict};
-use crate::{Observed, OriginId, Origins, Scope};
+use super::{Event, SegmentAnalysis, Streams, StreamsConfig};
+use crate::{ObservedPacket, OriginId, Origins, Scope};
 
-/// The origin of packets that name none.
+/// The default origin.
 const HERE: OriginId = OriginId(0);
 
-/// A segment that text describes: `milliseconds direction flags seq ack`, then, where they are not the usual ones,
-/// `len=` (0), `win=` (1000), `ws=` (none), `mptcp=` (none), `a=` and `b=` (ports).
+/// A segment described as `milliseconds direction flags seq ack`, followed by options, whose defaults are `len=0`, `win=1000`,
+/// no `ws=`, no `mptcp=`, `a=40000` and `b=80` (ports).
 ///
-/// `>` goes from 10.0.0.1, `<` comes back from 10.0.0.2; flags are letters, `-` for none.
+/// `>` is from 10.0.0.1 to 10.0.0.2, `<` the reverse. Flags are letters, `-` for none.
 #[derive(Debug)]
 struct Described {
     time: Timestamp,
     headers: Headers,
 }
 
-/// When the milliseconds begin.
+/// The time of millisecond 0, in seconds.
 const START: u32 = 1_700_000_000;
 
 fn at(millis: f64) -> Timestamp {
@@ -82,25 +82,25 @@ impl Described {
         }
     }
 
-    fn observed(&self, origin: OriginId) -> Observed<'_> {
-        Observed { time: self.time, wire_len: 54, bytes: &[], headers: &self.headers, origin }
+    fn packet(&self) -> ObservedPacket<'_> {
+        ObservedPacket { time: self.time, wire_len: 54, bytes: &[], headers: self.headers }
     }
 }
 
-/// Observes the segments of `text`, a line each, as they were seen at `origin`.
-fn observe(streams: &mut Streams, origin: OriginId, text: &str) -> Vec<Verdict> {
+/// Observes the segments of `text`, one per line, as captured at `origin`.
+fn observe(streams: &mut Streams, origin: OriginId, text: &str) -> Vec<SegmentAnalysis> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(|line| streams.observe(&Described::new(line).observed(origin))).collect()
+    lines.map(|line| streams.observe(origin, &Described::new(line).packet())).collect()
 }
 
-/// Nothing is forgotten here.
+/// Streams with enough room for the tests.
 fn streams() -> Streams {
-    Streams::new(Config { max_streams: 100, ..Config::default() })
+    Streams::new(StreamsConfig { max_streams: 100, ..StreamsConfig::default() })
 }
 
 fn origins() -> Origins {
     let mut origins = Origins::new(Scope::None);
-    origins.intern(&Origin { source: "edge".into(), device: "eth0".into(), listen_port: None });
+    origins.register(&Origin { source: "edge".into(), device: "eth0".into(), listen_port: None });
     origins
 }
 
@@ -119,33 +119,33 @@ const NAMES: [(Event, &str); Event::COUNT] = [
     (Event::ZeroWindowProbe, "zero-window-probe"),
     (Event::ZeroWindowProbeAck, "zero-window-probe-ack"),
     (Event::WindowUpdate, "window-update"),
-    (Event::AckOfUnseen, "ack-of-unseen"),
+    (Event::AckedUnseenSegment, "acked-unseen"),
     (Event::PortReuse, "port-reuse"),
 ];
 
-fn describe(verdict: &Verdict) -> String {
+fn describe(analysis: &SegmentAnalysis) -> String {
     let mut text = String::new();
     for (event, name) in NAMES {
-        if verdict.events.has(event) {
+        if analysis.events.has(event) {
             write!(text, " {name}").unwrap();
         }
     }
-    if let Some(nanos) = verdict.delay {
+    if let Some(nanos) = analysis.delay {
         write!(text, " delay={}", nanos as f64 / 1e6).unwrap();
     }
     text.trim().to_owned()
 }
 
-/// Each line is a segment, then `:`, then what it shows, with its delay in milliseconds.
+/// Checks the analysis of each segment. A line is a segment, `:`, and the expected events and delay in milliseconds.
 #[track_caller]
 fn check(conversation: &str) {
     let mut streams = streams();
     let expected: Vec<_> = conversation.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let shown = expected.iter().map(|line| {
+    let found = expected.iter().map(|line| {
         let (segment, _) = line.split_once(':').unwrap_or_else(|| panic!("`{line}` expects nothing"));
-        let verdict = streams.observe(&Described::new(segment).observed(HERE));
-        format!("{segment}: {}", describe(&verdict)).trim().to_owned()
+        let analysis = streams.observe(HERE, &Described::new(segment).packet());
+        format!("{segment}: {}", describe(&analysis)).trim().to_owned()
     });
-    let shown: Vec<_> = shown.collect();
-    assert_eq!(shown, expected);
+    let found: Vec<_> = found.collect();
+    assert_eq!(found, expected);
 }

@@ -1,51 +1,47 @@
-//! What does not grow with the number of streams: totals and histograms of an origin.
+//! Totals of an origin, which do not grow with the number of streams.
 
-use super::verdict::{Event, Verdict};
+use super::analysis::{Event, SegmentAnalysis};
 
-/// What the bounds of the histograms' buckets are multiples of, in nanoseconds: 50 µs.
+/// The unit of the bucket bounds in nanoseconds: 50 µs.
 const UNIT: u64 = 50_000;
 
-/// The upper bounds of the buckets in units, 100 µs to 10 s: small numbers, so that a time is compared with all of them at
-/// once, which is faster than a search whose steps nobody foresees.
+/// The upper bounds of the buckets in units: 100 µs to 10 s. They are small integers so that the compiler can compare a time
+/// with all of them at once, which is faster than a search with unpredictable branches.
 const BOUNDS: [u32; 16] =
     [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000];
+
+/// [`BOUNDS`] in seconds.
+const BOUNDS_IN_SECONDS: [f64; BOUNDS.len()] = {
+    let (mut seconds, mut index) = ([0.0; BOUNDS.len()], 0);
+    while index < BOUNDS.len() {
+        seconds[index] = (BOUNDS[index] as u64 * UNIT) as f64 / 1e9;
+        index += 1;
+    }
+    seconds
+};
 
 /// A histogram of times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Histogram {
-    /// How many times lie in each bucket; the last one is that of what is longer than all bounds.
+    /// The count of each bucket, not cumulative. The last one is above all bounds.
     buckets: [u64; BOUNDS.len() + 1],
     nanos: u64,
 }
 
 impl Histogram {
+    /// Adds a time in nanoseconds.
     #[inline]
     pub(super) fn observe(&mut self, nanos: u64) {
-        // A time is at most a whole number of units if, rounded up to a whole number, it is.
+        // Rounding up keeps the comparison with a whole number of units exact.
         let units = u32::try_from(nanos.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let bucket: u32 = BOUNDS.iter().map(|&bound| u32::from(bound < units)).sum();
         self.buckets[bucket as usize] += 1;
         self.nanos = self.nanos.saturating_add(nanos);
     }
 
-    /// For each bound in seconds, and then for none, how many times were at most that long.
-    pub(super) fn cumulative(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
-        let bounds =
-            BOUNDS.iter().map(|&bound| Some(u64::from(bound) as f64 * UNIT as f64 / 1e9)).chain([None]);
-        let sums = self.buckets.iter().scan(0, |sum, count| {
-            *sum += count;
-            Some(*sum)
-        });
-        bounds.zip(sums)
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
-    /// The sum in seconds.
-    pub(super) fn seconds(&self) -> f64 {
-        self.nanos as f64 / 1e9
+    /// The histogram in seconds.
+    pub(super) fn as_metric(&self) -> metrics::Histogram<'_> {
+        metrics::Histogram { bounds: &BOUNDS_IN_SECONDS, counts: &self.buckets, sum: self.nanos as f64 / 1e9 }
     }
 }
 
@@ -53,38 +49,39 @@ impl Histogram {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) segments: u64,
+    /// Bytes of data, retransmissions included.
     pub(super) bytes: u64,
     pub(super) events: [u64; Event::COUNT],
-    /// Connections that began with a SYN.
+    /// Connections with a SYN.
     pub(super) opened: u64,
-    /// Connections of which each side that was seen has sent FIN.
+    /// Connections with a FIN in each captured direction.
     pub(super) finished: u64,
-    /// Connections that a RST ended.
+    /// Connections that ended with a RST.
     pub(super) reset: u64,
-    /// Connections that were silent for so long that they were forgotten, without an end.
+    /// Connections removed because they were idle, without FIN or RST.
     pub(super) timed_out: u64,
-    /// Directed streams that were forgotten because there was no room.
+    /// Streams removed because the table was full.
     pub(super) evicted: u64,
-    /// Directed streams there are.
+    /// Streams in the table.
     pub(super) streams: u64,
-    /// Those of them whose sender has sent neither FIN nor RST.
+    /// Streams in the table without FIN and RST.
     pub(super) active: u64,
     pub(super) delays: Histogram,
     pub(super) initial_rtts: Histogram,
 }
 
 impl Totals {
-    /// Counts a segment with so many bytes of data.
+    /// Counts a segment with `bytes` bytes of data.
     #[inline]
-    pub(super) fn count(&mut self, bytes: u32, verdict: &Verdict) {
+    pub(super) fn count(&mut self, bytes: u32, analysis: &SegmentAnalysis) {
         self.segments += 1;
         self.bytes += u64::from(bytes);
-        for event in verdict.events.indices() {
+        for event in analysis.events.indices() {
             if let Some(count) = self.events.get_mut(event) {
                 *count += 1;
             }
         }
-        if let Some(nanos) = verdict.delay.and_then(|nanos| u64::try_from(nanos).ok()) {
+        if let Some(nanos) = analysis.delay.and_then(|nanos| u64::try_from(nanos).ok()) {
             self.delays.observe(nanos);
         }
     }
@@ -95,14 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_belongs_to_its_bucket() {
+    fn bucket_bounds_are_inclusive() {
         let mut histogram = Histogram::default();
         for nanos in [0, 100_000, 100_001, 10_000_000_000, 10_000_000_001] {
             histogram.observe(nanos);
         }
-        let cumulative: Vec<_> = histogram.cumulative().collect();
-        assert_eq!(cumulative[..2], [(Some(0.0001), 2), (Some(0.00025), 3)]);
-        assert_eq!(cumulative[15..], [(Some(10.0), 4), (None, 5)]);
-        assert_eq!((histogram.count(), histogram.seconds()), (5, 20.000200002));
+        let metrics::Histogram { bounds, counts, sum } = histogram.as_metric();
+        assert_eq!((bounds[0], bounds[1], bounds[15]), (0.0001, 0.00025, 10.0));
+        assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
+        assert_eq!(counts.iter().sum::<u64>(), 5);
+        assert_eq!(sum, 20.000200002);
     }
 }

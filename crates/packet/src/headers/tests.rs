@@ -1,4 +1,4 @@
-//! Frames in hex, a layer a string.
+//! Frames are in hexadecimal, one string per layer.
 
 use proptest::prelude::*;
 
@@ -65,7 +65,7 @@ const V4: &str = "IPv4 10.0.0.1>10.0.0.2 6 len=44 tcp 40000>80 [ACK] data=4";
 const V6: &str = "IPv6 2001:db8::1>2001:db8::2 6 len=64 tcp 40000>80 [ACK] data=4";
 
 #[test]
-fn ethernet_is_looked_through() {
+fn ip_is_found_behind_ethernet_tags() {
     for (shim4, shim6) in [
         ("0800", "86dd"),
         ("88a8 0001 0800", "88a8 0001 8100 0002 9100 0003 9200 0004 8100 0005 86dd"),
@@ -91,7 +91,7 @@ fn ethernet_is_looked_through() {
 }
 
 #[test]
-fn other_links_are_looked_through() {
+fn ip_is_found_in_other_link_types() {
     for (link_type, in_front4, in_front6) in [
         (LinkType::RAW, "", ""),
         (LinkType(12), "", ""),
@@ -140,17 +140,17 @@ fn other_links_are_looked_through() {
 }
 
 #[test]
-fn what_is_no_ip_is_other() {
+fn other_protocols_have_no_ip_header() {
     for (link_type, layers) in [
         (LinkType::ETHERNET, vec![MACS, "0806 0001"]),
         (LinkType::ETHERNET, vec![MACS, "0026 424203 0000"]),
         (LinkType::ETHERNET, vec![MACS, "8864 11a7 0001 002e 0021", IP4, TCP]),
         (LinkType::ETHERNET, vec![MACS]),
-        // Encrypted, no data, a management frame.
+        // An encrypted frame, a frame without data, a management frame.
         (LinkType::IEEE802_11, vec!["0842 0000", MACS, "020000000003 1000 aaaa03 000000 0800", IP4]),
         (LinkType::IEEE802_11, vec!["4802 0000", MACS, "020000000003 1000 aaaa03 000000 0800", IP4]),
         (LinkType::IEEE802_11, vec!["8000 0000", MACS, "020000000003 1000 aaaa03 000000 0800", IP4]),
-        // Netlink's messages, cooked.
+        // Netlink messages in cooked capture.
         (LinkType::LINUX_SLL, vec!["0004 0338 0000 0000000000000000 0800", IP4]),
         (LinkType(147), vec![IP4, TCP]),
     ] {
@@ -159,7 +159,7 @@ fn what_is_no_ip_is_other() {
 }
 
 #[test]
-fn the_family_outlives_a_broken_header() {
+fn family_is_known_if_the_ip_header_is_invalid() {
     check(LinkType::ETHERNET, &[MACS, "0800 4500 002c"], "IPv4");
     check(LinkType::ETHERNET, &[MACS, "0800", &IP4.replacen("45", "44", 1), TCP], "IPv4");
     check(LinkType::ETHERNET, &[MACS, "0800", &IP4.replacen("002c", "0013", 1), TCP], "IPv4");
@@ -167,14 +167,14 @@ fn the_family_outlives_a_broken_header() {
 }
 
 #[test]
-fn extension_headers_are_looked_through() {
+fn ipv6_extension_headers_are_skipped() {
     let next = |kind: &str| IP6.replacen("0018 06", &format!("0020 {kind}"), 1);
     let whole = V6.replace("len=64", "len=72");
     check(LinkType::IPV6, &[&next("00"), "06 00 0104 00000000", TCP], &whole);
     check(LinkType::IPV6, &[&next("2b"), "06 00 0000 00000000", TCP], &whole);
     check(LinkType::IPV6, &[&next("3c"), "06 00 0104 00000000", TCP], &whole);
     check(LinkType::IPV6, &[&next("33"), "06 00 0000 00000001", TCP], &whole);
-    // An atomic fragment, a first one, a later one.
+    // An atomic fragment, a first fragment, a later fragment.
     check(LinkType::IPV6, &[&next("2c"), "06 00 0000 00000001", TCP], &whole);
     check(
         LinkType::IPV6,
@@ -186,7 +186,7 @@ fn extension_headers_are_looked_through() {
         &[&next("2c"), "06 00 0008 00000001", TCP],
         "IPv6 2001:db8::1>2001:db8::2 6 len=72 fragment",
     );
-    // Two in a row, and one of which the snaplen left half.
+    // Two headers, and one that was cut within its first two bytes.
     let two = next("00").replacen("0020", "0028", 1);
     check(
         LinkType::IPV6,
@@ -197,7 +197,7 @@ fn extension_headers_are_looked_through() {
 }
 
 #[test]
-fn fragments_are_no_segments() {
+fn fragments_are_not_segments() {
     for (flags, is_segment, expected) in [
         ("4000", true, V4.to_owned()),
         ("2000", false, V4.replace("tcp", "first fragment tcp")),
@@ -210,17 +210,17 @@ fn fragments_are_no_segments() {
 }
 
 #[test]
-fn lengths_are_those_of_the_ip_header() {
-    // Padding is no payload.
+fn lengths_come_from_the_ip_header() {
+    // Padding is not payload.
     check(LinkType::RAW, &[IP4, TCP, "000000000000"], V4);
-    // Nor is the snaplen the length, but the frame is an upper bound.
+    // The snaplen is not the length, but the frame's length is an upper bound.
     let cut = bytes(&[IP4, &TCP[..48]]);
     assert_eq!(line(&Headers::parse(LinkType::RAW, &cut, 44)), V4);
     assert_eq!(
         line(&Headers::parse(LinkType::RAW, &cut, 42)),
         V4.replace("44", "42").replace("data=4", "data=2")
     );
-    // A length of 0 leaves it to the frame.
+    // A length of 0 means that of the frame.
     let (v4, v6) = (IP4.replacen("002c", "0000", 1), IP6.replacen("0018", "0000", 1));
     let long = |layers: &[&str]| line(&Headers::parse(LinkType::RAW, &bytes(layers), 65_000));
     assert_eq!(long(&[&v4, TCP]), V4.replace("len=44", "len=65000").replace("data=4", "data=64960"));
@@ -228,15 +228,15 @@ fn lengths_are_those_of_the_ip_header() {
 }
 
 #[test]
-fn a_link_layer_that_says_how_much_it_carries_is_believed() {
-    // An IP header that counts padding too: PPPoE and 802.3 know better.
+fn link_layer_length_bounds_the_packet() {
+    // The IP header counts padding, the lengths of PPPoE and 802.3 do not.
     let ip = IP4.replacen("002c", "0030", 1);
     check(LinkType::ETHERNET, &[MACS, "8864 1100 0001 002e 0021", &ip, TCP, "00000000"], V4);
     check(LinkType::ETHERNET, &[MACS, "0034 aaaa03 000000 0800", &ip, TCP, "00000000"], V4);
 }
 
 #[test]
-fn a_source_route_ends_at_its_last_hop() {
+fn final_destination_is_the_end_of_the_source_route() {
     for (options, expected) in [
         ("83 0b 04 0a000003 0a000004 00", "10.0.0.4"),
         ("01 89 07 08 0a000005 01 01 01 01", "10.0.0.2"),
@@ -254,22 +254,34 @@ fn a_source_route_ends_at_its_last_hop() {
 }
 
 #[test]
-fn tcp_counts_as_far_as_its_header_goes() {
+fn tcp_header_may_be_cut_after_its_fixed_part() {
     let without = "IPv4 10.0.0.1>10.0.0.2 6 len=44";
-    // Header lengths of 16, and of 60 in a segment of 24.
+    // Header lengths of 16, and of 60 in a segment of 24 bytes.
     check(LinkType::RAW, &[IP4, &TCP.replacen("5010", "4010", 1)], without);
     check(LinkType::RAW, &[IP4, &TCP.replacen("5010", "f010", 1)], without);
-    // Nineteen bytes of it.
+    // One byte less than the fixed part.
     let bytes = bytes(&[IP4, TCP]);
     assert_eq!(line(&Headers::parse(LinkType::RAW, &bytes[..39], 44)), without);
-    // Options that the snaplen cut: what was captured still counts.
+    // Options before the cut are read.
     let ip = IP4.replacen("002c", "0034", 1);
     let syn = "9c40 0050 000003e8 00000000 8002 0200 0000 0000 020405b4 030307";
     let cut = parse_cut(&[&ip, syn], 52);
     assert_eq!(cut, "IPv4 10.0.0.1>10.0.0.2 6 len=52 tcp 40000>80 [SYN] data=0 scale=7");
-    // An option that claims no length ends them.
+    // An option of length 0 ends the options.
     let broken = "9c40 0050 000003e8 00000000 7002 0200 0000 0000 0200 01 030307 01 01";
     assert_eq!(parse_cut(&[&ip, broken], 52), "IPv4 10.0.0.1>10.0.0.2 6 len=52 tcp 40000>80 [SYN] data=4");
+}
+
+#[test]
+fn cut_options_keep_the_rest_of_the_ip_header() {
+    let options = IP4.replacen("4500 002c", "4600 0030", 1);
+    let whole = bytes(&[&options, "01010100", TCP]);
+    let expected = Headers::parse(LinkType::RAW, &whole, 48);
+    assert_eq!(line(&expected), V4.replace("len=44", "len=48"));
+    for len in 20..24 {
+        let cut = Headers::parse(LinkType::RAW, &whole[..len], 48);
+        assert_eq!((cut.ip, cut.transport), (expected.ip, Transport::Other), "{len} bytes");
+    }
 }
 
 fn parse_cut(layers: &[&str], original_len: u32) -> String {
@@ -277,7 +289,7 @@ fn parse_cut(layers: &[&str], original_len: u32) -> String {
 }
 
 #[test]
-fn udp_and_tunnels() {
+fn udp_and_tunnels_are_read_at_the_outer_header() {
     let udp = IP4.replacen("002c", "0020", 1).replacen("40 06", "40 11", 1);
     check(LinkType::RAW, &[&udp, UDP], "IPv4 10.0.0.1>10.0.0.2 17 len=32 udp 40000>53 len=12 at=28");
     let first = udp.replacen("4000", "2000", 1);
@@ -286,7 +298,7 @@ fn udp_and_tunnels() {
         &[&first, UDP],
         "IPv4 10.0.0.1>10.0.0.2 17 len=32 first fragment udp 40000>53 len=12 at=28",
     );
-    // IP in IP is the outer packet's payload.
+    // IP in IP is payload of the outer packet.
     let outer = IP4.replacen("002c", "0040", 1).replacen("40 06", "40 04", 1);
     check(LinkType::RAW, &[&outer, IP4, TCP], "IPv4 10.0.0.1>10.0.0.2 4 len=64");
 }
@@ -300,7 +312,7 @@ fn link_types() -> impl Strategy<Value = LinkType> {
     .prop_map(LinkType)
 }
 
-/// Bytes with a good chance of going deep: numbers that lead on stand more often than chance puts them.
+/// Random bytes mixed with valid headers and EtherTypes, so that many packets reach the inner parsers.
 fn packet_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(vec![0x08, 0x00]),
@@ -320,7 +332,7 @@ fn packet_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_safe(link_type in link_types(), bytes in packet_bytes(), original in any::<u32>()) {
+    fn any_bytes_are_parsed_without_panic(link_type in link_types(), bytes in packet_bytes(), original in any::<u32>()) {
         let headers = Headers::parse(link_type, &bytes, original);
         prop_assert_eq!(headers.family, address_family(link_type, &bytes));
         if let Some(ip) = headers.ip {
@@ -333,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snaplen_takes_nothing_that_it_leaves(len in 0usize..90) {
+    fn a_cut_packet_keeps_the_headers_before_the_cut(len in 0usize..90) {
         let bytes = bytes(&[MACS, "8100 0001 86dd", IP6, TCP]);
         let whole = Headers::parse(LinkType::ETHERNET, &bytes, bytes.len() as u32);
         let cut = Headers::parse(LinkType::ETHERNET, &bytes[..len.min(bytes.len())], bytes.len() as u32);

@@ -2,18 +2,24 @@
 
 use std::fmt;
 
-use etherparse::IpNumber;
+use etherparse::{IpNumber, TcpHeaderSlice, UdpHeaderSlice};
 
-use super::{Ip, byte, chunk};
+use super::ip::Ip;
+use crate::bytes::zero_padded;
 
-/// What IP carries.
+/// Bytes of a TCP header without options.
+const TCP_MIN_LEN: usize = 20;
+/// Bytes of a TCP header with as many options as it can have (RFC 9293, section 3.1).
+const TCP_MAX_LEN: usize = 60;
+
+/// The payload of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// A TCP header of which at least the 20 fixed bytes were captured, and whose length fits the packet.
+    /// A TCP header of which at least 20 bytes were captured, and whose length fits the packet.
     Tcp(Tcp),
     /// A UDP header.
     Udp(Udp),
-    /// Something else, or nothing that can be read: a later fragment, a header that was cut.
+    /// Another protocol, a later fragment, or a header that is cut or invalid.
     Other,
 }
 
@@ -24,23 +30,23 @@ pub struct Tcp {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
-    /// Sequence number of the first byte; of SYN, where there is one.
+    /// Sequence number of the first data byte, or of SYN if set.
     pub seq: u32,
-    /// Acknowledgment number, as it stands there: also where ACK is not set.
+    /// Acknowledgment number. Meaningless unless ACK is set.
     pub ack: u32,
-    /// The flags.
+    /// Flags.
     pub flags: TcpFlags,
-    /// The window as it stands there, unscaled.
+    /// Window in the header, not scaled.
     pub window: u16,
-    /// Bytes of data, by the IP header's length.
+    /// Bytes of data, according to the IP header.
     pub payload_len: u32,
-    /// The shift count of the window scale option (RFC 7323, section 2.2), where there is one.
+    /// Shift count of the window scale option (RFC 7323, section 2.2).
     pub window_scale: Option<u8>,
-    /// The MPTCP options that the segment has, a bit for each subtype (RFC 8684, section 8).
+    /// Subtypes of the MPTCP options in the segment, one bit each (RFC 8684, section 8).
     pub mptcp: u16,
 }
 
-/// The flags of a TCP header, in the bits of its 14th byte.
+/// The flags of a TCP header: its 14th byte.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct TcpFlags(pub u8);
 
@@ -51,10 +57,10 @@ impl TcpFlags {
     pub const SYN: Self = Self(0x02);
     /// Reset the connection.
     pub const RST: Self = Self(0x04);
-    /// The acknowledgment number means something.
+    /// The acknowledgment number is valid.
     pub const ACK: Self = Self(0x10);
 
-    /// Whether any of the flags of `other` is set.
+    /// Whether at least one flag of `other` is set.
     #[inline]
     #[must_use]
     pub const fn any(self, other: Self) -> bool {
@@ -89,22 +95,23 @@ pub struct Udp {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
-    /// Length of header and payload, as the header says; of the whole datagram also in its first fragment.
+    /// Length of header and payload in bytes, as the header says. In a first fragment it is that of the whole datagram.
     pub len: u16,
-    /// Where the payload begins, as an offset into the captured bytes.
+    /// Offset of the payload in the captured bytes.
     pub payload_at: u32,
 }
 
 impl Transport {
-    /// Of what `ip` carries.
+    /// Parses the payload of `ip`, a packet of which `bytes` were captured.
     #[inline]
     pub(super) fn parse(ip: &Ip, bytes: &[u8]) -> Self {
         if !ip.first_fragment {
             return Self::Other;
         }
+        let Some(captured) = bytes.get(ip.payload_at as usize..) else { return Self::Other };
         let header = match IpNumber(ip.protocol) {
-            IpNumber::TCP => tcp(ip, bytes).map(Self::Tcp),
-            IpNumber::UDP => udp(ip, bytes).map(Self::Udp),
+            IpNumber::TCP => tcp(ip, captured).map(Self::Tcp),
+            IpNumber::UDP => udp(ip, captured).map(Self::Udp),
             _ => None,
         };
         header.unwrap_or(Self::Other)
@@ -112,42 +119,47 @@ impl Transport {
 }
 
 #[inline]
-fn tcp(ip: &Ip, bytes: &[u8]) -> Option<Tcp> {
-    let at = usize::try_from(ip.payload_at).ok()?;
-    let h = chunk::<20>(bytes, at)?;
-    let header_len = u32::from(h[12] >> 4) * 4;
-    let len = ip.end.checked_sub(ip.payload_at)?;
-    if header_len < 20 {
-        return None;
-    }
-    let payload_len = len.checked_sub(header_len)?;
-    // Options may have been cut by a snaplen, which takes nothing from the rest.
-    let options_end = bytes.len().min(at + header_len as usize);
-    let options = bytes.get(at + 20..options_end).unwrap_or_default();
+fn tcp(ip: &Ip, captured: &[u8]) -> Option<Tcp> {
+    let padded;
+    let (header, options_len) = match TcpHeaderSlice::from_slice(captured) {
+        Ok(header) => (header, captured.len()),
+        // A snaplen cut the options: etherparse accepts whole headers only.
+        Err(_) => {
+            let options_len = captured.len().checked_sub(TCP_MIN_LEN)?;
+            padded = zero_padded::<TCP_MAX_LEN>(captured);
+            (TcpHeaderSlice::from_slice(&padded).ok()?, options_len)
+        }
+    };
+    let options = header.options();
+    let options = options.get(..options_len).unwrap_or(options);
+    let payload_at = ip.payload_at + header.slice().len() as u32;
+    let payload_len = ip.end.checked_sub(payload_at)?;
     let (window_scale, mptcp) = read_options(options);
     Some(Tcp {
-        src_port: u16::from_be_bytes([h[0], h[1]]),
-        dst_port: u16::from_be_bytes([h[2], h[3]]),
-        seq: u32::from_be_bytes([h[4], h[5], h[6], h[7]]),
-        ack: u32::from_be_bytes([h[8], h[9], h[10], h[11]]),
-        flags: TcpFlags(h[13]),
-        window: u16::from_be_bytes([h[14], h[15]]),
+        src_port: header.source_port(),
+        dst_port: header.destination_port(),
+        seq: header.sequence_number(),
+        ack: header.acknowledgment_number(),
+        // etherparse has the flags one by one only.
+        flags: TcpFlags(*header.slice().get(13)?),
+        window: header.window_size(),
         payload_len,
         window_scale,
         mptcp,
     })
 }
 
-/// Window scale and MPTCP's subtypes. Reads up to the first option that can't be.
+/// Window scale and MPTCP subtypes, up to the first invalid option.
 #[inline]
 fn read_options(options: &[u8]) -> (Option<u8>, u16) {
-    // What most segments of most connections have: two bytes of padding and a time stamp (RFC 7323, appendix A).
+    // Most segments of most connections have two bytes of padding and a timestamp (RFC 7323, appendix A).
     if options.is_empty() || (options.len() == 12 && options.starts_with(&[1, 1, 8, 10])) {
         return (None, 0);
     }
     walk_options(options)
 }
 
+/// etherparse's `TcpOptionsIterator` stops at the first option that it does not know, MPTCP among them.
 fn walk_options(mut options: &[u8]) -> (Option<u8>, u16) {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
@@ -162,13 +174,13 @@ fn walk_options(mut options: &[u8]) -> (Option<u8>, u16) {
             options = rest;
             continue;
         }
-        let Some(len) = byte(options, 1).map(usize::from) else { break };
+        let Some(len) = rest.first().copied().map(usize::from) else { break };
         let Some((option, rest)) = options.split_at_checked(len) else { break };
         match (kind, option) {
             (WINDOW_SCALE, &[_, _, shift]) => window_scale = Some(shift),
             (MPTCP, &[_, _, subtype, ..]) => mptcp |= 1 << (subtype >> 4),
             (_, [_, _, ..]) => {}
-            // A length below its own two bytes: nobody knows where the next one begins.
+            // The length must count kind and length, so the next option cannot be found.
             _ => break,
         }
         options = rest;
@@ -176,13 +188,14 @@ fn walk_options(mut options: &[u8]) -> (Option<u8>, u16) {
     (window_scale, mptcp)
 }
 
-fn udp(ip: &Ip, bytes: &[u8]) -> Option<Udp> {
-    let h = chunk::<8>(bytes, usize::try_from(ip.payload_at).ok()?)?;
-    ip.end.checked_sub(ip.payload_at + 8)?;
+fn udp(ip: &Ip, captured: &[u8]) -> Option<Udp> {
+    let header = UdpHeaderSlice::from_slice(captured).ok()?;
+    let payload_at = ip.payload_at + header.slice().len() as u32;
+    ip.end.checked_sub(payload_at)?;
     Some(Udp {
-        src_port: u16::from_be_bytes([h[0], h[1]]),
-        dst_port: u16::from_be_bytes([h[2], h[3]]),
-        len: u16::from_be_bytes([h[4], h[5]]),
-        payload_at: ip.payload_at + 8,
+        src_port: header.source_port(),
+        dst_port: header.destination_port(),
+        len: header.length(),
+        payload_at,
     })
 }

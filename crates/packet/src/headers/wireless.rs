@@ -1,18 +1,20 @@
-//! IEEE 802.11 data frames, and the headers that capturing devices put in front.
+//! IEEE 802.11 data frames, and the headers that capturing devices put in front of them. etherparse has no parser for any.
 
-use super::link::Found;
-use super::{be16, be32, byte, chunk, ether};
+use super::ether;
+use super::network_start::NetworkStart;
 use crate::LinkType;
+use crate::bytes::{array, be_u32, byte, le_u16, le_u32};
 
-/// An 802.11 frame. Only data that is neither encrypted nor a fragment tells its network protocol. `padded`: the device
-/// aligned the body to four bytes.
-pub(super) fn data_frame(bytes: &[u8], at: usize, padded: bool) -> Found {
+/// An 802.11 frame. Only data frames that are neither encrypted nor fragments show their network protocol.
+///
+/// `padded`: the device aligned the frame's body to four bytes.
+pub(super) fn data_frame(bytes: &[u8], at: usize, padded: bool) -> Option<NetworkStart> {
     // Frame control (IEEE 802.11-2020, clause 9.2.4.1).
-    let [kind, flags] = *chunk::<2>(bytes, at)?;
+    let [kind, flags] = array(bytes, at)?;
     let data = kind & 0x0c == 0x08;
     let no_data = kind & 0x40 != 0;
     let protected = flags & 0x40 != 0;
-    let fragment_number = be16(bytes, at + 22)?.swap_bytes() & 0x0f;
+    let fragment_number = le_u16(bytes, at + 22)? & 0x0f;
     if !data || no_data || protected || fragment_number != 0 {
         return None;
     }
@@ -35,27 +37,27 @@ pub(super) fn data_frame(bytes: &[u8], at: usize, padded: bool) -> Found {
         len = usize::next_multiple_of(len, 4);
     }
     if aggregate {
-        // An A-MSDU: the first of its packets stands behind two addresses and a length (clause 9.3.2.2).
+        // An A-MSDU: two addresses and a length precede its first packet (clause 9.3.2.2).
         len += 14;
     }
     ether::llc(bytes, at + len)
 }
 
-/// Radiotap (<https://www.radiotap.org>): version, padding, length, words of presence bits, fields in their order.
-pub(super) fn radiotap(bytes: &[u8], at: usize) -> Found {
-    const MORE_WORDS: u32 = 1 << 31;
+/// Radiotap (<https://www.radiotap.org>): version, padding, length, presence bitmaps, then the fields in bit order.
+pub(super) fn radiotap(bytes: &[u8], at: usize) -> Option<NetworkStart> {
+    const MORE_BITMAPS: u32 = 1 << 31;
     const PADDED: u8 = 0x20;
-    let len = usize::from(be16(bytes, at + 2)?.swap_bytes());
-    let word = |index: usize| Some(be32(bytes, at + 4 + 4 * index)?.swap_bytes());
-    let present = word(0)?;
-    let mut words = 1;
+    let len = usize::from(le_u16(bytes, at + 2)?);
+    let bitmap = |index: usize| le_u32(bytes, at + 4 + 4 * index);
+    let present = bitmap(0)?;
+    let mut bitmaps = 1;
     let mut last = present;
-    while last & MORE_WORDS != 0 {
-        last = word(words)?;
-        words += 1;
+    while last & MORE_BITMAPS != 0 {
+        last = bitmap(bitmaps)?;
+        bitmaps += 1;
     }
     // The first field is a clock of eight bytes, the second the flags. Fields are aligned within the header.
-    let mut flags_at = 4 + 4 * words;
+    let mut flags_at = 4 + 4 * bitmaps;
     let (clock, flags) = (present & 1 != 0, present & 2 != 0);
     if clock {
         flags_at = flags_at.next_multiple_of(8) + 8;
@@ -64,28 +66,27 @@ pub(super) fn radiotap(bytes: &[u8], at: usize) -> Found {
     data_frame(bytes, at + len, padded)
 }
 
-/// A Prism header tells its length, in the byte order of the host that captured. Some devices put AVS's there instead.
-pub(super) fn prism(bytes: &[u8]) -> Found {
-    if be32(bytes, 0)? & 0xffff_f000 == 0x8021_1000 {
+/// A Prism header, whose length is in the byte order of the capturing host. Some devices write an AVS header instead.
+pub(super) fn prism(bytes: &[u8]) -> Option<NetworkStart> {
+    if be_u32(bytes, 0)? & 0xffff_f000 == 0x8021_1000 {
         return avs(bytes);
     }
-    let len = be32(bytes, 4)?;
+    let len = be_u32(bytes, 4)?;
     let len = if len > 0xffff { len.swap_bytes() } else { len };
     data_frame(bytes, usize::from(u16::try_from(len).ok()?), false)
 }
 
 /// An AVS header: a magic number, its length.
-pub(super) fn avs(bytes: &[u8]) -> Found {
-    data_frame(bytes, usize::from(u16::try_from(be32(bytes, 4)?).ok()?), false)
+pub(super) fn avs(bytes: &[u8]) -> Option<NetworkStart> {
+    data_frame(bytes, usize::from(u16::try_from(be_u32(bytes, 4)?).ok()?), false)
 }
 
-/// CACE's per-packet information: version, flags, length, the link type of what follows.
-pub(super) fn ppi(bytes: &[u8]) -> Found {
-    let len = usize::from(be16(bytes, 2)?.swap_bytes());
-    let link_type = LinkType(be32(bytes, 4)?.swap_bytes());
-    match link_type {
+/// CACE per-packet information: version, flags, length, link type of what follows.
+pub(super) fn ppi(bytes: &[u8]) -> Option<NetworkStart> {
+    let len = usize::from(le_u16(bytes, 2)?);
+    match LinkType(le_u32(bytes, 4)?) {
         LinkType::IEEE802_11 => data_frame(bytes, len, false),
-        LinkType::ETHERNET => ether::by_type(bytes, len + 14, be16(bytes, len + 12)?),
+        LinkType::ETHERNET => ether::ethernet(bytes, len),
         _ => None,
     }
 }

@@ -1,11 +1,11 @@
-//! What the first bytes of a packet in a datagram are.
+//! The format of a packet in a datagram.
 
 use crate::LinkType;
 
-/// The encapsulations that the format names.
+/// The formats that TZSP defines numbers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encapsulation {
-    /// An Ethernet frame, without preamble and check sequence.
+    /// An Ethernet frame, without preamble and frame check sequence.
     Ethernet,
     /// An 802.11 frame.
     Ieee80211,
@@ -16,10 +16,10 @@ pub enum Encapsulation {
 }
 
 impl Encapsulation {
-    /// All there are.
+    /// All values.
     pub const ALL: [Self; 4] = [Self::Ethernet, Self::Ieee80211, Self::Prism, Self::Avs];
 
-    /// By the number that stands in a datagram.
+    /// From the number in a datagram.
     #[inline]
     #[must_use]
     pub const fn from_number(number: u16) -> Option<Self> {
@@ -32,7 +32,7 @@ impl Encapsulation {
         })
     }
 
-    /// The number that stands in a datagram. It is not that of the link type.
+    /// The number in a datagram, which differs from the link type's.
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
@@ -43,13 +43,13 @@ impl Encapsulation {
         }
     }
 
-    /// For packets of this link type; `None` where TZSP can't say what they are.
+    /// The encapsulation for packets of `link_type`; `None` if TZSP has none.
     #[must_use]
     pub fn of(link_type: LinkType) -> Option<Self> {
         Self::ALL.into_iter().find(|encapsulation| encapsulation.link_type() == link_type)
     }
 
-    /// The link type of such packets.
+    /// The link type of packets with this encapsulation.
     #[inline]
     #[must_use]
     pub const fn link_type(self) -> LinkType {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_link_types_are_those_of_the_format() {
+    fn numbers_and_link_types_match() {
         for (number, link_type) in [(1, 1), (18, 105), (119, 119), (127, 163)] {
             let encapsulation = Encapsulation::from_number(number).unwrap();
             assert_eq!(encapsulation.link_type(), LinkType(link_type));

@@ -1,28 +1,28 @@
-//! Making datagrams: what tests and demonstrations send.
+//! Encoding of datagrams, for tests and demonstrations.
 
-use super::{Direction, Encapsulation, Tag, VERSION};
+use super::{Encapsulation, PacketType, Tag, VERSION};
 
-/// What stands before a packet.
+/// What precedes the packet in a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// Which way the packet went.
-    pub direction: Direction,
-    /// What its first bytes are.
+    /// The datagram's type.
+    pub packet_type: PacketType,
+    /// The format of the packet's first header.
     pub encapsulation: Encapsulation,
-    /// What is said of it. END is not among them, it comes by itself.
+    /// Tags, without END, which is added.
     pub tags: &'a [Tag<'a>],
 }
 
 impl Header<'_> {
-    /// As `RouterOS` sends it: `01 00 00 01 01`, before an Ethernet frame.
+    /// The header that `RouterOS` sends before an Ethernet frame: `01 00 00 01 01`.
     pub const ROUTER_OS: Self =
-        Self { direction: Direction::Received, encapsulation: Encapsulation::Ethernet, tags: &[] };
+        Self { packet_type: PacketType::Received, encapsulation: Encapsulation::Ethernet, tags: &[] };
 }
 
-/// Appends the datagram that carries `packet` to `datagram`. Of a tag's value at most 255 bytes are sent, for its length
-/// is one byte.
+/// Appends the datagram that carries `packet` to `datagram`. A tag's value is cut at 255 bytes, as its length field has one
+/// byte.
 pub fn encode(header: &Header<'_>, packet: &[u8], datagram: &mut Vec<u8>) {
-    datagram.extend([VERSION, header.direction.number()]);
+    datagram.extend([VERSION, header.packet_type.number()]);
     datagram.extend(header.encapsulation.number().to_be_bytes());
     for tag in header.tags {
         datagram.push(tag.number);
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn router_os() {
+    fn router_os_header_is_encoded() {
         let mut datagram = Vec::new();
         encode(&Header::ROUTER_OS, &[0xaa, 0xbb], &mut datagram);
         assert_eq!(datagram, [1, 0, 0, 1, 1, 0xaa, 0xbb]);

@@ -1,38 +1,38 @@
-//! What a datagram says of its packet.
+//! Tags: the metadata of a packet.
 
 use super::{Error, HEADER_LEN};
 
-/// A tag: a number, the length of its value in one byte, and the value. Only [`Tag::PAD`] and [`Tag::END`] are a number
-/// and nothing else. Numbers that nobody knows are skipped by their length.
+/// A tag: a number, the length of its value in one byte, and the value. [`Tag::PAD`] and [`Tag::END`] consist of the number
+/// only. Unknown tags are skipped.
 ///
-/// The others that sensors send: 10 RSSI (a signed byte, dBm), 11 noise, 12 rate, 13 timestamp (4 bytes), 17 whether the
-/// check sequence was wrong, 18 channel, 40 packet count (4 bytes), 60 the sensor's MAC address (6 bytes).
+/// Other tags that sensors send: 10 RSSI (a signed byte, dBm), 11 noise, 12 rate, 13 timestamp (4 bytes), 17 whether the
+/// frame check sequence was wrong, 18 channel, 40 packet count (4 bytes), 60 the sensor's MAC address (6 bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag<'a> {
-    /// What the value is.
+    /// The kind of value.
     pub number: u8,
     /// The value, up to 255 bytes.
     pub value: &'a [u8],
 }
 
 impl Tag<'_> {
-    /// Nothing: fills up to where the sender likes a tag to begin.
+    /// Padding, for alignment.
     pub const PAD: u8 = 0;
-    /// The last one.
+    /// The last tag.
     pub const END: u8 = 1;
-    /// Bytes that the packet had where it was seen: 2 bytes, big-endian.
+    /// Bytes that the packet had where it was observed: 2 bytes, big-endian.
     pub const ORIGINAL_LEN: u8 = 41;
 }
 
-/// The tags of a packet, without padding and end.
+/// Iterates over the tags of a packet, without PAD and END.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tags<'a> {
-    /// From the first tag to just before END; tags are whole, as [`Tags::split_from`] has seen to.
+    /// The tags before END. All are complete, as [`Tags::split_from`] has checked.
     bytes: &'a [u8],
 }
 
 impl<'a> Tags<'a> {
-    /// The tags at the beginning of `bytes`, which follow TZSP's header, and what follows END.
+    /// Splits `bytes`, which follow the header, into the tags and what follows END.
     #[inline]
     pub(super) fn split_from(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Error> {
         let mut rest = bytes;

@@ -1,91 +1,58 @@
-//! What can be wrong with a setting, in words that say what would be right.
+//! Errors in settings. Each names the setting, its value, the reason and the remedy.
 
-use std::ffi::OsString;
 use std::fmt;
 
-use super::{Mode, table::Setting};
-
-/// A setting that can't be right.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingError {
-    /// The value means nothing, or nothing that can be.
+    /// The value of a setting is invalid.
     #[error("{setting}: `{value}` {fault}")]
     Value {
         /// The setting's name.
         setting: &'static str,
-        /// As it was given.
+        /// The value as given.
         value: String,
         /// What is wrong with it.
         fault: Fault,
     },
-    /// The value is not UTF-8.
-    #[error("{setting}: {value:?} is not UTF-8 (set it to text, or unset it)")]
-    NotText {
-        /// The setting's name.
-        setting: &'static str,
-        /// As it was given.
-        value: OsString,
-    },
-    /// Two settings exclude each other.
-    #[error("{setting}: `{value}` and {other}: `{other_value}` {fault}")]
-    Conflict {
-        /// One setting's name.
-        setting: &'static str,
-        /// Its value.
-        value: String,
-        /// The other setting's name.
-        other: &'static str,
-        /// Its value.
-        other_value: String,
-        /// Why they do.
-        fault: Fault,
-    },
-    /// A flag of another mode. In the environment, which several programs may share, that is no error.
-    #[error(
-        "{}: `{value}` means nothing when MODE is {mode} (drop --{}; it is for {})",
-        setting.name, setting.flag(), setting.modes_text(),
-    )]
-    OtherMode {
-        /// The setting.
-        setting: &'static Setting,
-        /// Its value.
-        value: String,
-        /// The mode that was chosen.
-        mode: Mode,
-    },
-    /// The environment could not be read.
-    #[error("the environment: {0}")]
+    /// The environment cannot be read.
+    #[error("environment: {0}")]
     Environment(#[from] envy::Error),
 }
 
-/// What is wrong with a value: what it is or lacks, and what would be right.
+/// What is wrong with a value, and how to correct it: a phrase that follows the value, such as
+/// "is out of range (1 to 9)".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    problem: String,
-    remedy: String,
-}
+pub(crate) struct Fault(String);
 
 impl Fault {
-    /// `problem` continues a sentence that begins with the value; `remedy` stands in brackets behind it.
-    pub(crate) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { problem: problem.into(), remedy: remedy.into() }
+    /// `problem` follows the value; `remedy` is added in parentheses.
+    pub(crate) fn new(problem: impl fmt::Display, remedy: impl fmt::Display) -> Self {
+        Self(format!("{problem} ({remedy})"))
     }
 
-    /// The same, where only `item` of a list is to blame.
+    /// The fault of a list of which only `item` is invalid.
     pub(crate) fn of_item(self, item: &str) -> Self {
-        Self { problem: format!("holds `{item}`, which {}", self.problem), ..self }
+        Self(format!("contains `{item}`, which {}", self.0))
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.problem, self.remedy)
+        f.write_str(&self.0)
     }
 }
 
-/// Everything that is wrong with the settings; one line each.
+/// Errors of other crates that are worded as a [`Fault`].
+impl<E: std::error::Error> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// All errors in the settings; one line each.
 #[derive(Debug)]
-pub(crate) struct SettingErrors(pub(crate) Vec<SettingError>);
+pub(crate) struct SettingErrors(pub(super) Vec<SettingError>);
 
 impl fmt::Display for SettingErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +60,7 @@ impl fmt::Display for SettingErrors {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            // A value may hold a line feed; one error stays one line all the same.
+            // A value may contain a line feed.
             f.write_str(&error.to_string().replace('\n', "\\n"))?;
         }
         Ok(())

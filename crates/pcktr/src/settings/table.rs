@@ -1,414 +1,253 @@
-//! The table of settings: the one place where the name, the default, the modes and the meaning of each stand.
-//!
-//! The variables of the environment, the flags, `--help` and the README's table are made of it.
+//! The declarations of all settings. The parser of the environment and the flags, `--help` and the README's table are
+//! derived from them.
 
-use super::{Mode, Raw};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// A row of the table.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    /// The variable of the environment. The flag is called alike: see [`Setting::flag`].
-    pub(crate) name: &'static str,
-    /// The word for its value in `--help`.
-    pub(crate) value: &'static str,
-    /// What holds where it is not set.
-    pub(crate) default: Fallback,
-    /// Who uses it.
-    pub(crate) modes: &'static [Mode],
-    /// What it says, in half a sentence; code between backticks.
-    pub(crate) meaning: &'static str,
-    /// Its text among all that was given.
-    pub(crate) text: fn(&Raw) -> &Option<String>,
-}
+use batch::Compression;
+use serde::Deserialize;
+use tracing_subscriber::filter::Targets;
 
-/// What holds where a setting is not set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fallback {
-    /// Nothing: the setting can be absent.
-    Absent,
-    /// This text, which means what it means when the user writes it.
-    Text(&'static str),
-    /// It depends; this says on what.
-    Depends(&'static str),
-}
+use super::declaration::Fallback::{Absent, Computed, Text};
+use super::declaration::{BOOLEAN, Declaration, Given, Setting, settings};
+use super::error::{Fault, SettingError};
+use super::value::*;
+use super::{Mode, Selection};
+use pipeline::config::{FileOrStdio, Ports};
+use relay::Endpoint;
+use sink::CaptureFormat;
+use web::ListenAddress;
 
-impl Setting {
-    /// The name of the flag, without its dashes: `relay-endpoint` for `RELAY_ENDPOINT`.
-    pub(crate) fn flag(&self) -> String {
-        self.name.to_ascii_lowercase().replace('_', "-")
-    }
-
-    /// Whether it is a switch: its flag alone means yes.
-    pub(crate) fn is_switch(&self) -> bool {
-        self.value == YES_OR_NO
-    }
-
-    /// The default as the tables print it; empty for none.
-    pub(crate) fn default_text(&self) -> &'static str {
-        match self.default {
-            Fallback::Absent => "",
-            Fallback::Text(text) | Fallback::Depends(text) => text,
-        }
-    }
-
-    /// The modes as the tables print them.
-    pub(crate) fn modes_text(&self) -> String {
-        if self.modes == ALL {
-            return "all".to_owned();
-        }
-        self.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
-    }
-}
-
-const ALL: &[Mode] = &[Mode::Capture, Mode::Collect, Mode::Observe];
+const ALL: &[Mode] = &Mode::ALL;
 const CAPTURE: &[Mode] = &[Mode::Capture];
 const COLLECT: &[Mode] = &[Mode::Collect];
-const WITH_INPUT: &[Mode] = &[Mode::Capture, Mode::Observe];
+const INPUT: &[Mode] = &[Mode::Capture, Mode::Observe];
 
 const BYTES: &str = "BYTES";
 const COUNT: &str = "COUNT";
 const DURATION: &str = "DURATION";
-const YES_OR_NO: &str = "YES|NO";
 
-/// Every setting, in the order of `--help`.
-pub(crate) const TABLE: &[Setting] = &[
-    MODE,
-    DEVICE,
-    FILTER,
-    SNAPLEN,
-    BUFFER_SIZE,
-    PROMISCUOUS,
-    READ_FILE,
-    TZSP_PORT,
-    SOURCE_NAME,
-    RELAY_ENDPOINT,
-    RELAY_BUFFER,
-    BATCH_BYTES,
-    BATCH_DELAY,
-    COMPRESSION,
-    COLLECT_ENDPOINT,
-    OUTPUT,
-    OUTPUT_FORMAT,
-    MERGE_WINDOW,
-    EXIT_ON_END,
-    MAX_PACKETS,
-    MAX_DURATION,
-    OBSERVE,
-    FLOW_AGE,
-    MAX_FLOWS,
-    STREAM_AGE,
-    STREAM_FINALIZED_AGE,
-    MAX_STREAMS,
-    STREAMS_EXPORT,
-    MAX_PAIRS,
-    METRICS_ADDRPORT,
-    METRICS_FILE,
-    LOG,
-];
+settings! {
+    MODE => mode: Mode {
+        value: "capture|collect|observe", default: Text("capture"), modes: ALL,
+        meaning: "`capture`: capture packets and send them to a collector; `collect`: receive packets from \
+                  captures, merge them in timestamp order and write them; `observe`: only measure packets",
+        parse: Mode::parse,
+    }
 
-pub(crate) const MODE: Setting = Setting {
-    name: "MODE",
-    value: "capture|collect|observe",
-    default: Fallback::Text("capture"),
-    modes: ALL,
-    meaning: "`capture`: send packets to a collector; `collect`: receive them, merge them by time and write them; \
-              `observe`: measure them, and send them nowhere",
-    text: |raw| &raw.mode,
-};
+    DEVICE => device: Vec<String> {
+        value: "NAME,...", default: Text("lo"), modes: INPUT,
+        meaning: "devices to capture on; `any` for all devices",
+        parse: devices,
+    }
 
-pub(crate) const DEVICE: Setting = Setting {
-    name: "DEVICE",
-    value: "NAME,...",
-    default: Fallback::Text("lo"),
-    modes: WITH_INPUT,
-    meaning: "device or devices to capture on; `any` for all of them",
-    text: |raw| &raw.device,
-};
+    FILTER => filter: Option<String> {
+        value: "EXPRESSION", default: Absent, modes: INPUT,
+        meaning: "capture only packets that match this pcap-filter(7) expression",
+        parse: optional(text),
+    }
 
-pub(crate) const FILTER: Setting = Setting {
-    name: "FILTER",
-    value: "EXPRESSION",
-    default: Fallback::Absent,
-    modes: WITH_INPUT,
-    meaning: "only packets that match this pcap-filter(7) expression",
-    text: |raw| &raw.filter,
-};
+    SNAPLEN => snaplen: u32 {
+        value: BYTES, default: Text("262144"), modes: INPUT,
+        meaning: "maximum bytes captured per packet",
+        // The maximum is that of libpcap's readers (MAXIMUM_SNAPLEN).
+        parse: size(1..=262_144),
+    }
 
-pub(crate) const SNAPLEN: Setting = Setting {
-    name: "SNAPLEN",
-    value: BYTES,
-    default: Fallback::Text("262144"),
-    modes: WITH_INPUT,
-    meaning: "keep at most this much of a packet",
-    text: |raw| &raw.snaplen,
-};
+    BUFFER_SIZE => buffer_size: u32 {
+        value: BYTES, default: Text("16MiB"), modes: INPUT,
+        meaning: "size of the kernel's capture buffer, per device",
+        // libpcap's ring consists of blocks of 256 KiB, and the kernel fills one while another is read. libpcap takes
+        // the size as an `int`.
+        parse: size(512 * KIB..=GIB),
+    }
 
-pub(crate) const BUFFER_SIZE: Setting = Setting {
-    name: "BUFFER_SIZE",
-    value: BYTES,
-    default: Fallback::Text("16MiB"),
-    modes: WITH_INPUT,
-    meaning: "the kernel's capture buffer, of each device",
-    text: |raw| &raw.buffer_size,
-};
+    PROMISCUOUS => promiscuous: bool {
+        value: BOOLEAN, default: Text("true"), modes: INPUT,
+        meaning: "put devices into promiscuous mode",
+        parse: boolean,
+    }
 
-pub(crate) const PROMISCUOUS: Setting = Setting {
-    name: "PROMISCUOUS",
-    value: YES_OR_NO,
-    default: Fallback::Text("true"),
-    modes: WITH_INPUT,
-    meaning: "also capture what is not addressed to this machine",
-    text: |raw| &raw.promiscuous,
-};
+    READ_FILE => read_file: Option<FileOrStdio> {
+        value: "PATH", default: Absent, modes: INPUT,
+        meaning: "read packets from this pcap or pcapng file (`-`: standard input) instead of a device, \
+                  then exit",
+        parse: optional(file_or_stdio),
+    }
 
-pub(crate) const READ_FILE: Setting = Setting {
-    name: "READ_FILE",
-    value: "PATH",
-    default: Fallback::Absent,
-    modes: WITH_INPUT,
-    meaning: "replay this pcap or pcapng file (`-`: standard input) instead of a device, then end",
-    text: |raw| &raw.read_file,
-};
+    TZSP_PORT => tzsp_port: Option<Ports> {
+        value: "PORT,...", default: Absent, modes: INPUT,
+        meaning: "receive TZSP on these UDP ports instead of capturing on a device; if `DEVICE` or \
+                  `READ_FILE` is also set, extract the TZSP datagrams from its packets, including \
+                  fragmented and truncated ones",
+        parse: optional(list_of(port)),
+    }
 
-pub(crate) const TZSP_PORT: Setting = Setting {
-    name: "TZSP_PORT",
-    value: "PORT,...",
-    default: Fallback::Absent,
-    modes: WITH_INPUT,
-    meaning: "receive TZSP on these UDP ports instead of a device's own packets; with `DEVICE` or `READ_FILE` set \
-              too, find the datagrams among its packets, fragmented and truncated ones included",
-    text: |raw| &raw.tzsp_port,
-};
+    SOURCE_NAME => source_name: Option<String> {
+        value: "NAME", default: Computed("host name"), modes: CAPTURE,
+        meaning: "this capture's name at the collector",
+        parse: optional(source_name),
+    }
 
-pub(crate) const SOURCE_NAME: Setting = Setting {
-    name: "SOURCE_NAME",
-    value: "NAME",
-    default: Fallback::Depends("host name"),
-    modes: CAPTURE,
-    meaning: "how this capture is called at the collector",
-    text: |raw| &raw.source_name,
-};
+    RELAY_ENDPOINT => relay_endpoint: Endpoint {
+        value: "ENDPOINT", default: Text("tcp://localhost:7386"), modes: CAPTURE,
+        meaning: "collector to send packets to: `tcp://host:port` or `ipc://path`",
+        parse: |text| Ok(Endpoint::parse_remote(text)?),
+    }
 
-pub(crate) const RELAY_ENDPOINT: Setting = Setting {
-    name: "RELAY_ENDPOINT",
-    value: "ENDPOINT",
-    default: Fallback::Text("tcp://localhost:7386"),
-    modes: CAPTURE,
-    meaning: "where to send packets: `tcp://host:port` or `ipc://path`",
-    text: |raw| &raw.relay_endpoint,
-};
+    RELAY_BUFFER => relay_buffer: usize {
+        value: BYTES, default: Text("64MiB"), modes: CAPTURE,
+        meaning: "send buffer; when it is full, the oldest packets are dropped and counted",
+        parse: size(4 * KIB..=1024 * GIB),
+    }
 
-pub(crate) const RELAY_BUFFER: Setting = Setting {
-    name: "RELAY_BUFFER",
-    value: BYTES,
-    default: Fallback::Text("64MiB"),
-    modes: CAPTURE,
-    meaning: "memory for packets that can't be sent at the moment; beyond it the oldest are dropped, and counted",
-    text: |raw| &raw.relay_buffer,
-};
+    BATCH_BYTES => batch_bytes: usize {
+        value: BYTES, default: Text("256KiB"), modes: CAPTURE,
+        meaning: "size at which a batch of packets is sent",
+        parse: size(4 * KIB..=4 * MIB),
+    }
 
-pub(crate) const BATCH_BYTES: Setting = Setting {
-    name: "BATCH_BYTES",
-    value: BYTES,
-    default: Fallback::Text("256KiB"),
-    modes: CAPTURE,
-    meaning: "a batch of packets is sent when it is this full",
-    text: |raw| &raw.batch_bytes,
-};
+    BATCH_DELAY => batch_delay: Duration {
+        value: DURATION, default: Text("50ms"), modes: CAPTURE,
+        meaning: "time after which a batch of packets is sent even if it is smaller",
+        parse: duration(MILLISECOND..=Duration::from_secs(10)),
+    }
 
-pub(crate) const BATCH_DELAY: Setting = Setting {
-    name: "BATCH_DELAY",
-    value: DURATION,
-    default: Fallback::Text("50ms"),
-    modes: CAPTURE,
-    meaning: "a batch of packets is sent when its first has waited this long",
-    text: |raw| &raw.batch_delay,
-};
+    COMPRESSION => compression: batch::Compression {
+        value: "none|lz4|zstd", default: Text("none"), modes: CAPTURE,
+        meaning: "compression of batches: `none`, `lz4` (fast) or `zstd` (smaller)",
+        parse: choice(&[("none", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)]),
+    }
 
-pub(crate) const COMPRESSION: Setting = Setting {
-    name: "COMPRESSION",
-    value: "none|lz4|zstd",
-    default: Fallback::Text("none"),
-    modes: CAPTURE,
-    meaning: "how batches are compressed: `none`, `lz4` (fast) or `zstd` (smaller)",
-    text: |raw| &raw.compression,
-};
+    COLLECT_ENDPOINT => collect_endpoint: Vec<Endpoint> {
+        value: "ENDPOINT,...", default: Text("tcp://localhost:7386"), modes: COLLECT,
+        meaning: "where to listen for captures: `tcp://host:port`, `tcp://*:port` for all addresses, or \
+                  `ipc://path`",
+        parse: |text| Ok(Endpoint::parse_list(text)?),
+    }
 
-pub(crate) const COLLECT_ENDPOINT: Setting = Setting {
-    name: "COLLECT_ENDPOINT",
-    value: "ENDPOINT,...",
-    default: Fallback::Text("tcp://localhost:7386"),
-    modes: COLLECT,
-    meaning: "where to listen for packets: `tcp://host:port`, `tcp://*:port` for every address, or `ipc://path`",
-    text: |raw| &raw.collect_endpoint,
-};
+    OUTPUT => output: FileOrStdio {
+        value: "PATH", default: Text("-"), modes: COLLECT,
+        meaning: "file to write packets to (`-`: standard output)",
+        parse: file_or_stdio,
+    }
 
-pub(crate) const OUTPUT: Setting = Setting {
-    name: "OUTPUT",
-    value: "PATH",
-    default: Fallback::Text("-"),
-    modes: COLLECT,
-    meaning: "where to write the packets; `-`: standard output",
-    text: |raw| &raw.output,
-};
+    OUTPUT_FORMAT => output_format: CaptureFormat {
+        value: "pcap|pcapng", default: Text("pcap"), modes: COLLECT,
+        meaning: "`pcap` (with nanosecond timestamps), or `pcapng` (with one interface per source and \
+                  device)",
+        parse: choice(&[("pcap", CaptureFormat::Pcap), ("pcapng", CaptureFormat::PcapNg)]),
+    }
 
-pub(crate) const OUTPUT_FORMAT: Setting = Setting {
-    name: "OUTPUT_FORMAT",
-    value: "pcap|pcapng",
-    default: Fallback::Text("pcap"),
-    modes: COLLECT,
-    meaning: "`pcap` (nanoseconds), or `pcapng` (with one interface for each source and device)",
-    text: |raw| &raw.output_format,
-};
+    MERGE_WINDOW => merge_window: Duration {
+        value: DURATION, default: Text("200ms"), modes: COLLECT,
+        meaning: "how long a packet waits for older ones from slower sources",
+        // All packets of this time are kept in memory.
+        parse: duration(Duration::ZERO..=Duration::from_secs(60)),
+    }
 
-pub(crate) const MERGE_WINDOW: Setting = Setting {
-    name: "MERGE_WINDOW",
-    value: DURATION,
-    default: Fallback::Text("200ms"),
-    modes: COLLECT,
-    meaning: "how long a packet waits for older ones of slower sources",
-    text: |raw| &raw.merge_window,
-};
+    EXIT_ON_END => exit_on_end: bool {
+        value: BOOLEAN, default: Text("false"), modes: COLLECT,
+        meaning: "exit when all sources seen so far have ended",
+        parse: boolean,
+    }
 
-pub(crate) const EXIT_ON_END: Setting = Setting {
-    name: "EXIT_ON_END",
-    value: YES_OR_NO,
-    default: Fallback::Text("false"),
-    modes: COLLECT,
-    meaning: "end when every source seen so far has ended",
-    text: |raw| &raw.exit_on_end,
-};
+    MAX_PACKETS => max_packets: Option<NonZeroU64> {
+        value: COUNT, default: Absent, modes: ALL,
+        meaning: "exit after this many packets",
+        parse: optional(count(NonZeroU64::MIN..=NonZeroU64::MAX)),
+    }
 
-pub(crate) const MAX_PACKETS: Setting = Setting {
-    name: "MAX_PACKETS",
-    value: COUNT,
-    default: Fallback::Absent,
-    modes: ALL,
-    meaning: "end after this many packets",
-    text: |raw| &raw.max_packets,
-};
+    MAX_DURATION => max_duration: Option<Duration> {
+        value: DURATION, default: Absent, modes: ALL,
+        meaning: "exit after this time",
+        parse: optional(duration(MILLISECOND..=LONGEST)),
+    }
 
-pub(crate) const MAX_DURATION: Setting = Setting {
-    name: "MAX_DURATION",
-    value: DURATION,
-    default: Fallback::Absent,
-    modes: ALL,
-    meaning: "end after this long",
-    text: |raw| &raw.max_duration,
-};
+    OBSERVE => observe: Option<Selection> {
+        value: "OBSERVER,...", default: Computed("sizes (observe: all)"), modes: ALL,
+        meaning: "what to measure: any of `sizes`, `flows`, `streams` and `pairs`; `all`; or `none`",
+        parse: optional(Selection::parse),
+    }
 
-pub(crate) const OBSERVE: Setting = Setting {
-    name: "OBSERVE",
-    value: "OBSERVER,...",
-    default: Fallback::Depends("sizes; to observe: all"),
-    modes: ALL,
-    meaning: "what is measured: `sizes`, `flows`, `streams`, `pairs`; `all`; or `none`",
-    text: |raw| &raw.observe,
-};
+    FLOW_AGE => flow_age: Duration {
+        value: DURATION, default: Text("1h"), modes: ALL,
+        meaning: "idle time after which a flow or a pair of hosts is forgotten",
+        parse: duration(MILLISECOND..=LONGEST),
+    }
 
-pub(crate) const FLOW_AGE: Setting = Setting {
-    name: "FLOW_AGE",
-    value: DURATION,
-    default: Fallback::Text("1h"),
-    modes: ALL,
-    meaning: "when a silent flow, or pair of hosts, is forgotten",
-    text: |raw| &raw.flow_age,
-};
+    MAX_FLOWS => max_flows: NonZeroU32 {
+        value: COUNT, default: Text("250000"), modes: ALL,
+        meaning: "maximum number of flows; packets of further flows are counted as untracked",
+        parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
+    }
 
-pub(crate) const MAX_FLOWS: Setting = Setting {
-    name: "MAX_FLOWS",
-    value: COUNT,
-    default: Fallback::Text("250000"),
-    modes: ALL,
-    meaning: "flows known at a time; what has no room is counted",
-    text: |raw| &raw.max_flows,
-};
+    STREAM_AGE => stream_age: Duration {
+        value: DURATION, default: Text("5m"), modes: ALL,
+        meaning: "idle time after which a TCP stream is forgotten",
+        parse: duration(MILLISECOND..=LONGEST),
+    }
 
-pub(crate) const STREAM_AGE: Setting = Setting {
-    name: "STREAM_AGE",
-    value: DURATION,
-    default: Fallback::Text("5m"),
-    modes: ALL,
-    meaning: "when a silent TCP stream is forgotten",
-    text: |raw| &raw.stream_age,
-};
+    STREAM_FINALIZED_AGE => stream_finalized_age: Duration {
+        value: DURATION, default: Text("1m"), modes: ALL,
+        meaning: "idle time after which a closed TCP stream is forgotten",
+        parse: duration(MILLISECOND..=LONGEST),
+    }
 
-pub(crate) const STREAM_FINALIZED_AGE: Setting = Setting {
-    name: "STREAM_FINALIZED_AGE",
-    value: DURATION,
-    default: Fallback::Text("1m"),
-    modes: ALL,
-    meaning: "when a TCP stream that has ended is forgotten",
-    text: |raw| &raw.stream_finalized_age,
-};
+    MAX_STREAMS => max_streams: NonZeroU32 {
+        value: COUNT, default: Text("1000000"), modes: ALL,
+        meaning: "maximum number of TCP streams; beyond it, the longest idle stream is evicted and counted",
+        parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
+    }
 
-pub(crate) const MAX_STREAMS: Setting = Setting {
-    name: "MAX_STREAMS",
-    value: COUNT,
-    default: Fallback::Text("1000000"),
-    modes: ALL,
-    meaning: "TCP streams known at a time; the one silent for longest makes room, and is counted",
-    text: |raw| &raw.max_streams,
-};
+    STREAMS_EXPORT => streams_export: u32 {
+        value: COUNT, default: Text("10000"), modes: ALL,
+        meaning: "maximum number of TCP streams per scrape: those with the most bytes; the others are \
+                  counted",
+        parse: count(0..=u32::MAX),
+    }
 
-pub(crate) const STREAMS_EXPORT: Setting = Setting {
-    name: "STREAMS_EXPORT",
-    value: COUNT,
-    default: Fallback::Text("10000"),
-    modes: ALL,
-    meaning: "TCP streams in one scrape: those with most bytes; the rest is counted",
-    text: |raw| &raw.streams_export,
-};
+    MAX_PAIRS => max_pairs: NonZeroU32 {
+        value: COUNT, default: Text("20000"), modes: ALL,
+        meaning: "maximum number of pairs of hosts; beyond it, the longest idle pair is evicted and \
+                  counted",
+        parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
+    }
 
-pub(crate) const MAX_PAIRS: Setting = Setting {
-    name: "MAX_PAIRS",
-    value: COUNT,
-    default: Fallback::Text("20000"),
-    modes: ALL,
-    meaning: "pairs of hosts known at a time; what has no room is counted",
-    text: |raw| &raw.max_pairs,
-};
+    METRICS_ADDRPORT => metrics_addrport: Option<ListenAddress> {
+        value: "HOST:PORT", default: Text(":9108"), modes: ALL,
+        meaning: "address to serve metrics on; `:port` for all addresses; `off` disables it",
+        parse: listen_address,
+    }
 
-pub(crate) const METRICS_ADDRPORT: Setting = Setting {
-    name: "METRICS_ADDRPORT",
-    value: "HOST:PORT",
-    default: Fallback::Text(":9108"),
-    modes: ALL,
-    meaning: "where Prometheus finds the metrics; `:port` for every address, `off` for nowhere",
-    text: |raw| &raw.metrics_addrport,
-};
+    METRICS_FILE => metrics_file: Option<PathBuf> {
+        value: "PATH", default: Absent, modes: ALL,
+        meaning: "also write the metrics to this file every 15 s and at exit, for node_exporter's textfile \
+                  collector",
+        parse: optional(file),
+    }
 
-pub(crate) const METRICS_FILE: Setting = Setting {
-    name: "METRICS_FILE",
-    value: "PATH",
-    default: Fallback::Absent,
-    modes: ALL,
-    meaning: "write the metrics there too, every 15 s and at the end: for node_exporter's textfile collector",
-    text: |raw| &raw.metrics_file,
-};
-
-pub(crate) const LOG: Setting = Setting {
-    name: "LOG",
-    value: "FILTER",
-    default: Fallback::Text("info"),
-    modes: ALL,
-    meaning: "what is logged to standard error: `error`, `warn`, `info`, `debug` or `trace`, and more finely \
-              `info,source=debug`",
-    text: |raw| &raw.log,
-};
+    LOG => log: Targets {
+        value: "FILTER", default: Text("info"), modes: ALL,
+        meaning: "log level: `off`, `error`, `warn`, `info`, `debug` or `trace`; also per module: \
+                  `info,source=debug`",
+        parse: log_filter,
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The README's rendering of the table.
+    /// The settings as the README lists them.
     fn markdown() -> String {
         let mut out = String::from("| setting | default | modes | meaning |\n| --- | --- | --- | --- |\n");
         for setting in TABLE {
             let default = match setting.default {
-                Fallback::Absent => String::new(),
-                Fallback::Text(text) => format!("`{text}`"),
-                Fallback::Depends(text) => text.to_owned(),
+                Absent => String::new(),
+                Text(text) => format!("`{text}`"),
+                Computed(text) => text.to_owned(),
             };
             out += &format!(
                 "| `{}` | {default} | {} | {} |\n",
@@ -421,17 +260,17 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_the_table() {
+    fn readme_lists_all_settings() {
         let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-        let text = std::fs::read_to_string(readme).expect("README.md stands at the top of the workspace");
+        let text = std::fs::read_to_string(readme).expect("README.md is at the top of the workspace");
         let table = text
             .split_once("<!-- settings -->\n")
             .and_then(|(_, rest)| rest.split_once("<!-- /settings -->"))
             .map(|(table, _)| table.trim());
-        let wanted = markdown();
+        let expected = markdown();
         assert!(
-            table == Some(wanted.trim()),
-            "README.md must have this between <!-- settings --> and <!-- /settings -->:\n\n{wanted}"
+            table == Some(expected.trim()),
+            "README.md must contain this between <!-- settings --> and <!-- /settings -->:\n\n{expected}"
         );
     }
 

@@ -1,26 +1,53 @@
-//! What the text of a setting can mean: a size, a span of time, yes or no, one of a few words, a list.
+//! Parsers of values. Those with parameters return a parser.
 
+use std::fmt::Display;
+use std::num::{IntErrorKind, ParseIntError};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::error::Fault;
+use pipeline::config::FileOrStdio;
+use web::ListenAddress;
 
-/// A hundred years: what is longer is a slip of the keyboard, and added to a clock it might overflow.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// A number of bytes: `262144`, `256KiB`, `1.5MB`.
-pub(crate) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, Fault> {
-    let allowed = || format!("{} to {}", size_text(*range.start()), size_text(*range.end()));
-    let size = ByteSize::from_str(text)
-        .map_err(|_| Fault::new("is no size", format!("write it like `16MiB`; {}", allowed())))?;
-    in_range(size.as_u64(), &range, allowed)
+/// 100 years of 365.25 days. Longer times are mistakes, and could overflow when added to a clock.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// A value that may be absent, which the empty text stands for.
+pub(super) fn optional<T>(
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> impl Fn(&str) -> Result<Option<T>, Fault> {
+    move |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// `size` in the largest unit that says it exactly.
+/// Any text.
+pub(super) fn text(text: &str) -> Result<String, Fault> {
+    Ok(text.to_owned())
+}
+
+/// A number of bytes: `262144`, `256KiB`, `1.5MB`.
+pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, Fault> {
+    move |text| {
+        let allowed = format!("{} to {}", size_text(*range.start()), size_text(*range.end()));
+        let size = ByteSize::from_str(text)
+            .map_err(|_| Fault::new("is not a valid size", format!("for example `16MiB`; {allowed}")))?
+            .as_u64();
+        let size = range.contains(&size).then(|| T::try_from(size).ok()).flatten();
+        size.ok_or_else(|| Fault::new("is out of range", allowed))
+    }
+}
+
+/// `size` in the largest unit of which it is a multiple.
 fn size_text(size: u64) -> String {
     let mut value = size;
     for unit in ["", "KiB", "MiB", "GiB"] {
@@ -32,144 +59,158 @@ fn size_text(size: u64) -> String {
     format!("{value}TiB")
 }
 
-/// A span of time: `50ms`, `5m`, `1h 30m`.
-pub(crate) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Fault> {
-    let allowed = || {
-        let (from, to) =
-            (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-        if *range.end() == LONGEST { format!("at least {from}") } else { format!("{from} to {to}") }
-    };
-    let span = humantime::parse_duration(text).map_err(|_| match text.parse::<f64>() {
-        Ok(_) => Fault::new("has no unit", format!("write `{text}s` or `{text}ms`; {}", allowed())),
-        Err(_) => {
-            Fault::new("is no span of time", format!("write it like `50ms`, `10s`, `5m`; {}", allowed()))
+/// A duration: `50ms`, `5m`, `1h 30m`.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, Fault> {
+    move |text| {
+        let [from, to] = [range.start(), range.end()].map(|bound| humantime::format_duration(*bound));
+        let allowed = format!("{from} to {to}");
+        match (humantime::parse_duration(text), text.parse::<f64>()) {
+            (Ok(duration), _) if range.contains(&duration) => Ok(duration),
+            (Ok(_), _) => Err(Fault::new("is out of range", allowed)),
+            (Err(_), Ok(_)) => {
+                Err(Fault::new("has no unit", format!("for example `{text}s` or `{text}ms`; {allowed}")))
+            }
+            (Err(_), Err(_)) => Err(Fault::new(
+                "is not a valid duration",
+                format!("for example `50ms`, `10s` or `5m`; {allowed}"),
+            )),
         }
-    })?;
-    in_range(span, &range, allowed)
+    }
 }
 
 /// A whole number.
-pub(crate) fn count(text: &str, range: RangeInclusive<u64>) -> Result<u64, Fault> {
-    let allowed = || format!("{} to {}", range.start(), range.end());
-    let count = text.parse().map_err(|_| Fault::new("is no whole number that fits", allowed()))?;
-    in_range(count, &range, allowed)
+pub(super) fn count<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, Fault>
+where
+    T: FromStr<Err = ParseIntError> + PartialOrd + Display,
+{
+    move |text| {
+        let allowed = format!("{} to {}", range.start(), range.end());
+        match text.parse() {
+            Ok(count) if range.contains(&count) => Ok(count),
+            Err(error) if matches!(error.kind(), IntErrorKind::InvalidDigit | IntErrorKind::Empty) => {
+                Err(Fault::new("is not a whole number", allowed))
+            }
+            Ok(_) | Err(_) => Err(Fault::new("is out of range", allowed)),
+        }
+    }
 }
 
-fn in_range<T: PartialOrd>(
-    value: T,
-    range: &RangeInclusive<T>,
-    allowed: impl Fn() -> String,
-) -> Result<T, Fault> {
-    if range.contains(&value) { Ok(value) } else { Err(Fault::new("is out of range", allowed())) }
-}
-
-/// Yes or no.
-pub(crate) fn yes_or_no(text: &str) -> Result<bool, Fault> {
+/// A boolean.
+pub(super) fn boolean(text: &str) -> Result<bool, Fault> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(Fault::new("is neither yes nor no", "write `true` or `false`")),
+        _ => Err(Fault::new("is not a boolean", "use `true` or `false`")),
     }
 }
 
-/// One of a few words, in capitals or not.
-pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Fault> {
-    match choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
-        Some((_, meaning)) => Ok(*meaning),
+/// One of several words, in upper or lower case.
+pub(super) fn choice<T: Copy>(choices: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, Fault> {
+    move |text| match choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+        Some((_, value)) => Ok(*value),
         None => {
             let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-            Err(Fault::new("is not known", format!("one of {}", words.join(", "))))
+            Err(Fault::new("is not a valid value", format!("use one of {}", words.join(", "))))
         }
     }
 }
 
-/// A list's items, each once, in their order, without the blanks around them. Never empty.
-pub(crate) fn list(text: &str) -> Result<Vec<&str>, Fault> {
-    let mut items = Vec::new();
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        if !items.contains(&item) {
-            items.push(item);
-        }
-    }
+/// The elements of a comma-separated list, trimmed, in order and without duplicates. Never empty.
+pub(super) fn list(text: &str) -> Result<Vec<&str>, Fault> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let items = items.fold(Vec::new(), push_new);
     if items.is_empty() {
-        Err(Fault::new("has nothing between the commas", "name at least one"))
+        Err(Fault::new("is an empty list", "give at least one element"))
     } else {
         Ok(items)
     }
 }
 
-/// The devices to capture on.
-pub(crate) fn devices(text: &str) -> Result<Vec<String>, Fault> {
-    let devices = list(text)?;
-    if devices.len() > 1 && devices.contains(&"any") {
-        // Each packet of the others would be captured twice.
+/// A list without duplicates. Never empty.
+pub(super) fn list_of<T: PartialEq>(
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> impl Fn(&str) -> Result<Vec<T>, Fault> {
+    move |text| list(text)?.into_iter().try_fold(Vec::new(), |items, item| Ok(push_new(items, parse(item)?)))
+}
+
+fn push_new<T: PartialEq>(mut items: Vec<T>, item: T) -> Vec<T> {
+    if !items.contains(&item) {
+        items.push(item);
+    }
+    items
+}
+
+/// Capture devices.
+pub(super) fn devices(text: &str) -> Result<Vec<String>, Fault> {
+    let devices = list_of(self::text)(text)?;
+    if devices.len() > 1 && devices.iter().any(|device| device == "any") {
+        // Packets of the other devices would be captured twice.
         return Err(Fault::new(
-            "names `any` and others",
-            "`any` is all devices: drop the others, or drop `any`",
+            "lists `any` and other devices",
+            "use `any` alone for all devices, or name only the devices to capture on",
         ));
     }
-    Ok(devices.into_iter().map(str::to_owned).collect())
+    Ok(devices)
 }
 
-/// A port of TCP or UDP. None is called 0.
-pub(crate) fn port(text: &str) -> Result<u16, Fault> {
+/// A TCP or UDP port other than 0.
+pub(super) fn port(text: &str) -> Result<u16, Fault> {
     match text.parse() {
-        // `parse` allows a sign.
+        // `parse` accepts a sign.
         Ok(port) if port > 0 && !text.starts_with('+') => Ok(port),
-        _ => Err(Fault::new("is no port", "a port is a number from 1 to 65535").of_item(text)),
+        _ => Err(Fault::new("is not a valid port", "1 to 65535").of_item(text)),
     }
 }
 
-/// A list of ports, each once.
-pub(crate) fn ports(text: &str) -> Result<Vec<u16>, Fault> {
-    let mut ports = Vec::new();
-    for item in list(text)? {
-        let port = port(item)?;
-        if !ports.contains(&port) {
-            ports.push(port);
-        }
-    }
-    Ok(ports)
-}
-
-/// What a capture is called. It becomes a label's value, an interface's name and part of log lines: so a line of text,
-/// and not a novel.
-pub(crate) fn name(text: &str) -> Result<String, Fault> {
+/// A capture's name. It is used as a label value, in the names of pcapng interfaces and in log lines.
+pub(super) fn source_name(text: &str) -> Result<String, Fault> {
     const LONGEST_NAME: usize = 255;
     if text.len() > LONGEST_NAME || text.chars().any(char::is_control) {
-        return Err(Fault::new("is no name", format!("at most {LONGEST_NAME} bytes, no control characters")));
+        let remedy = format!("use at most {LONGEST_NAME} bytes, without control characters");
+        return Err(Fault::new("is not a valid name", remedy));
     }
     Ok(text.to_owned())
 }
 
-/// A file, or what the shell has connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FileOrStdio {
-    /// `-`: standard input or output.
-    Stdio,
-    /// A file.
-    File(PathBuf),
+/// A path, or `-`.
+pub(super) fn file_or_stdio(text: &str) -> Result<FileOrStdio, Fault> {
+    Ok(if text == "-" { FileOrStdio::Stdio } else { FileOrStdio::File(text.into()) })
 }
 
-impl FileOrStdio {
-    /// Any text is one.
-    pub(crate) fn parse(text: &str) -> Self {
-        if text == "-" { Self::Stdio } else { Self::File(text.into()) }
-    }
-}
-
-/// A file that will be written beside its final place, and renamed.
-pub(crate) fn file(text: &str) -> Result<PathBuf, Fault> {
+/// The path of a file that is replaced by renaming another, so it must have a file name.
+pub(super) fn file(text: &str) -> Result<PathBuf, Fault> {
     let path = PathBuf::from(text);
     match path.file_name() {
         Some(_) if text != "-" && !text.ends_with('/') => Ok(path),
-        _ => Err(Fault::new("is no file", "name a file, such as `/run/node_exporter/pcktr.prom`")),
+        _ => Err(Fault::new("is not the path of a file", "for example `/var/lib/node_exporter/pcktr.prom`")),
     }
+}
+
+/// An address to listen on; `None` for `off`.
+pub(super) fn listen_address(text: &str) -> Result<Option<ListenAddress>, Fault> {
+    if text.eq_ignore_ascii_case("off") { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+/// A filter of `tracing`, which takes any single word for a module and then logs nothing else. A typo such as `verbose`
+/// would silence the log, so a word without `=` must be a level.
+pub(super) fn log_filter(text: &str) -> Result<Targets, Fault> {
+    let fault = || {
+        Fault::new(
+            "is not a valid log filter",
+            "use `off`, `error`, `warn`, `info`, `debug` or `trace`; per module `info,source=debug`",
+        )
+    };
+    let words = list(text)?;
+    if words.iter().any(|word| !word.contains('=') && word.parse::<LevelFilter>().is_err()) {
+        return Err(fault());
+    }
+    words.join(",").parse().map_err(|_| fault())
 }
 
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
+    use std::num::NonZeroU32;
 
     use super::*;
 
@@ -179,86 +220,100 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let between = |text| size(text, 4096..=4 << 20);
-        check(between("262144"), Ok(262_144));
-        check(between("256KiB"), Ok(256 << 10));
-        check(between("256 kib"), Ok(256 << 10));
-        check(between("1MB"), Ok(1_000_000));
-        check(between("1.5MiB"), Ok(3 << 19));
-        check(between("4KiB"), Ok(4096));
-        check(between("4MiB"), Ok(4 << 20));
-        check(between("4095"), Err("is out of range (4KiB to 4MiB)"));
-        check(between("4194305"), Err("is out of range (4KiB to 4MiB)"));
-        check(between("99999999999EiB"), Err("is out of range (4KiB to 4MiB)"));
-        check(between("-1"), Err("is no size (write it like `16MiB`; 4KiB to 4MiB)"));
-        check(between("lots"), Err("is no size (write it like `16MiB`; 4KiB to 4MiB)"));
-        assert_eq!(size_text(1 << 40), "1TiB");
-        assert_eq!(size_text(0), "0");
+        let parse = size::<u32>(4096..=4 << 20);
+        check(parse("262144"), Ok(262_144));
+        check(parse("256KiB"), Ok(256 << 10));
+        check(parse("256 kib"), Ok(256 << 10));
+        check(parse("1MB"), Ok(1_000_000));
+        check(parse("1.5MiB"), Ok(3 << 19));
+        check(parse("4KiB"), Ok(4096));
+        check(parse("4MiB"), Ok(4 << 20));
+        check(parse("4095"), Err("is out of range (4KiB to 4MiB)"));
+        check(parse("4194305"), Err("is out of range (4KiB to 4MiB)"));
+        check(parse("99999999999EiB"), Err("is out of range (4KiB to 4MiB)"));
+        check(parse("-1"), Err("is not a valid size (for example `16MiB`; 4KiB to 4MiB)"));
+        check(parse("lots"), Err("is not a valid size (for example `16MiB`; 4KiB to 4MiB)"));
+        check(size::<u8>(0..=1 << 40)("256"), Err("is out of range (0 to 1TiB)"));
     }
 
     #[test]
     fn durations() {
-        let between = |text| duration(text, Duration::from_millis(1)..=Duration::from_secs(10));
-        check(between("50ms"), Ok(Duration::from_millis(50)));
-        check(between("1s 500ms"), Ok(Duration::from_millis(1500)));
-        check(between("10s"), Ok(Duration::from_secs(10)));
-        check(between("0"), Err("is out of range (1ms to 10s)"));
-        check(between("11s"), Err("is out of range (1ms to 10s)"));
-        check(between("50"), Err("has no unit (write `50s` or `50ms`; 1ms to 10s)"));
-        check(between("-5s"), Err("is no span of time (write it like `50ms`, `10s`, `5m`; 1ms to 10s)"));
-        check(duration("101years", Duration::ZERO..=LONGEST), Err("is out of range (at least 0s)"));
+        let parse = duration(MILLISECOND..=Duration::from_secs(10));
+        check(parse("50ms"), Ok(Duration::from_millis(50)));
+        check(parse("1s 500ms"), Ok(Duration::from_millis(1500)));
+        check(parse("10s"), Ok(Duration::from_secs(10)));
+        check(parse("0"), Err("is out of range (1ms to 10s)"));
+        check(parse("11s"), Err("is out of range (1ms to 10s)"));
+        check(parse("50"), Err("has no unit (for example `50s` or `50ms`; 1ms to 10s)"));
+        check(parse("-5s"), Err("is not a valid duration (for example `50ms`, `10s` or `5m`; 1ms to 10s)"));
+        let parse = duration(Duration::ZERO..=LONGEST);
+        check(parse("100years"), Ok(LONGEST));
+        check(parse("900000h"), Err("is out of range (0s to 100years)"));
         check(
-            duration("99999999999999999999h", Duration::ZERO..=LONGEST),
-            Err("is no span of time (write it like `50ms`, `10s`, `5m`; at least 0s)"),
+            parse("99999999999999999999h"),
+            Err("is not a valid duration (for example `50ms`, `10s` or `5m`; 0s to 100years)"),
         );
     }
 
     #[test]
     fn counts() {
-        check(count("1", 1..=9), Ok(1));
-        check(count("0", 1..=9), Err("is out of range (1 to 9)"));
-        check(count("1e6", 1..=9), Err("is no whole number that fits (1 to 9)"));
-        check(count("99999999999999999999", 1..=9), Err("is no whole number that fits (1 to 9)"));
+        let parse = count(NonZeroU32::MIN..=NonZeroU32::MAX);
+        check(parse("1"), Ok(NonZeroU32::MIN));
+        check(parse("4294967295"), Ok(NonZeroU32::MAX));
+        check(parse("0"), Err("is out of range (1 to 4294967295)"));
+        check(parse("4294967296"), Err("is out of range (1 to 4294967295)"));
+        check(parse("1e6"), Err("is not a whole number (1 to 4294967295)"));
+        check(parse("-1"), Err("is not a whole number (1 to 4294967295)"));
+        check(count(2..=9_u8)("1"), Err("is out of range (2 to 9)"));
     }
 
     #[test]
-    fn yes_and_no() {
+    fn booleans() {
         for text in ["true", "TRUE", "yes", "Yes", "1", "on"] {
-            check(yes_or_no(text), Ok(true));
+            check(boolean(text), Ok(true));
         }
         for text in ["false", "False", "no", "0", "OFF"] {
-            check(yes_or_no(text), Ok(false));
+            check(boolean(text), Ok(false));
         }
-        check(yes_or_no("maybe"), Err("is neither yes nor no (write `true` or `false`)"));
+        check(boolean("maybe"), Err("is not a boolean (use `true` or `false`)"));
     }
 
     #[test]
     fn lists() {
         check(devices(" eth0, wg0,,eth0 ,"), Ok(vec!["eth0".to_owned(), "wg0".to_owned()]));
-        check(devices(","), Err("has nothing between the commas (name at least one)"));
+        check(devices(","), Err("is an empty list (give at least one element)"));
         check(
             devices("any,lo"),
-            Err("names `any` and others (`any` is all devices: drop the others, or drop `any`)"),
+            Err(
+                "lists `any` and other devices (use `any` alone for all devices, or name only the devices to \
+                 capture on)",
+            ),
         );
+        let ports = list_of(port);
         check(ports("37008, 37009,037008"), Ok(vec![37008, 37009]));
         for bad in ["0", "65536", "99999", "-1", "+1", "http", "1 2"] {
             check(
                 ports(&format!("37008,{bad}")),
-                Err(&format!("holds `{bad}`, which is no port (a port is a number from 1 to 65535)")),
+                Err(&format!("contains `{bad}`, which is not a valid port (1 to 65535)")),
             );
         }
     }
 
     #[test]
     fn names_and_files() {
-        check(name("büro-1"), Ok("büro-1".to_owned()));
-        check(name("a\tb"), Err("is no name (at most 255 bytes, no control characters)"));
-        check(name(&"x".repeat(256)), Err("is no name (at most 255 bytes, no control characters)"));
+        let invalid = "is not a valid name (use at most 255 bytes, without control characters)";
+        check(source_name("büro-1"), Ok("büro-1".to_owned()));
+        check(source_name("a\tb"), Err(invalid));
+        check(source_name(&"x".repeat(256)), Err(invalid));
         check(file("x/y.prom"), Ok(PathBuf::from("x/y.prom")));
         for bad in ["-", "/", "x/", ".."] {
-            check(file(bad), Err("is no file (name a file, such as `/run/node_exporter/pcktr.prom`)"));
+            check(
+                file(bad),
+                Err("is not the path of a file (for example `/var/lib/node_exporter/pcktr.prom`)"),
+            );
         }
-        assert_eq!(FileOrStdio::parse("-"), FileOrStdio::Stdio);
-        assert_eq!(FileOrStdio::parse("a-"), FileOrStdio::File("a-".into()));
+        check(file_or_stdio("-"), Ok(FileOrStdio::Stdio));
+        check(file_or_stdio("a-"), Ok(FileOrStdio::File("a-".into())));
+        check(optional(file)(""), Ok(None));
     }
 }

@@ -1,48 +1,46 @@
 //! A libpcap handle on a device: opened, filtered, read, waited for.
 
-#![expect(
-    unsafe_code,
-    reason = "the kernel's own counters are asked for with getsockopt, which libpcap does not pass on"
-)]
-
-use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::{setsockopt_impl, sockopt_impl};
 use packet::{LinkType, Record, Timestamp};
 use pcap::{Active, Capture, Linktype, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{SockFilter, SockRef};
 
-use super::{FLUSH_DELAY, OwnTraffic, names};
-use crate::sieve::whereabouts;
+use super::own_traffic::OwnTraffic;
+use super::{FLUSH_DELAY, interfaces};
+use crate::filter::locate_filter_error;
 
-/// How devices are captured.
+/// How a device is captured.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// A pcap-filter expression.
+pub struct DeviceConfig {
+    /// A pcap-filter(7) expression.
     pub filter: Option<String>,
-    /// Bytes kept of a packet.
+    /// Maximum bytes captured per packet.
     pub snaplen: u32,
-    /// Bytes of the kernel's capture buffer.
+    /// The kernel's capture buffer, in bytes.
     pub buffer_size: u32,
-    /// Whether the device takes in packets that are not for this machine.
+    /// Whether to capture packets that are not addressed to this host.
     pub promiscuous: bool,
 }
 
-/// Why a device cannot be captured, or no longer.
+/// Why a device cannot be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// There is none of this name.
+    /// There is no device of this name.
     #[error("DEVICE: no such device `{device}` (there are: {known})")]
     Unknown {
         /// The name.
         device: String,
-        /// The devices that there are.
+        /// The names of all devices.
         known: String,
     },
-    /// We are not allowed to.
+    /// A permission is missing.
     #[error(
-        "DEVICE: no permission to capture on `{device}`: it takes the capability CAP_NET_RAW (`setcap cap_net_raw,cap_net_admin=ep {program}`, or run as root)"
+        "DEVICE: no permission to capture on `{device}`: CAP_NET_RAW is required (run as root, or `setcap cap_net_raw=ep {program}`)"
     )]
     Permission {
         /// The name.
@@ -50,15 +48,15 @@ pub enum DeviceError {
         /// The program that needs the capability.
         program: String,
     },
-    /// Something else.
+    /// libpcap cannot open it.
     #[error("DEVICE: cannot capture on `{device}`: {why}")]
     Open {
         /// The name.
         device: String,
-        /// What libpcap says.
+        /// libpcap's message.
         why: String,
     },
-    /// The expression is wrong, or makes no sense on this device.
+    /// The filter is invalid, or does not apply to this device.
     #[error("FILTER: `{filter}` does not compile for `{device}` ({link_type}): {why}")]
     Filter {
         /// The expression.
@@ -67,33 +65,25 @@ pub enum DeviceError {
         device: String,
         /// Its link type.
         link_type: LinkType,
-        /// What libpcap says.
+        /// libpcap's message.
         why: String,
     },
-    /// It went down, or disappeared.
-    #[error("the capture on `{device}` has ended: {why}")]
+    /// The device went down or disappeared.
+    #[error("the capture on `{device}` ended: {why}")]
     Ended {
         /// The name.
         device: String,
-        /// What libpcap says.
+        /// libpcap's message.
         why: String,
     },
 }
 
 impl DeviceError {
-    /// Whether the user's settings are wrong, rather than the machine.
+    /// Whether the settings are wrong rather than the host.
     #[must_use]
     pub const fn is_setting(&self) -> bool {
         matches!(self, Self::Unknown { .. } | Self::Filter { .. })
     }
-}
-
-/// What the kernel counted since it was last asked (`PACKET_STATISTICS`, packet(7)).
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KernelCounts {
-    pub(super) packets: u64,
-    pub(super) drops: u64,
-    pub(super) freezes: u64,
 }
 
 /// An open device.
@@ -102,36 +92,34 @@ pub(super) struct Handle {
     capture: Capture<Active>,
     link_type: LinkType,
     filter: Option<String>,
-    /// The state of the relay's addresses that the filter in force was made for.
-    generation: u64,
 }
 
 impl Handle {
     pub(super) fn open(
         name: &str,
-        settings: &Settings,
+        config: &DeviceConfig,
         own_traffic: &OwnTraffic,
     ) -> Result<Self, DeviceError> {
         let open_error = |error: pcap::Error| open_error(name, &error);
         let capture = Capture::from_device(name)
             .map_err(open_error)?
-            .snaplen(i32::try_from(settings.snaplen).unwrap_or(i32::MAX))
-            .buffer_size(i32::try_from(settings.buffer_size).unwrap_or(i32::MAX))
-            .promisc(settings.promiscuous)
+            .snaplen(i32::try_from(config.snaplen).unwrap_or(i32::MAX))
+            .buffer_size(i32::try_from(config.buffer_size).unwrap_or(i32::MAX))
+            .promisc(config.promiscuous)
             .precision(Precision::Nano)
             .timeout(FLUSH_DELAY.as_millis() as i32);
         let mut capture = capture.open().map_err(open_error)?.setnonblock().map_err(open_error)?;
-        // The second version of the cooked header keeps each packet's interface. A libpcap that does not know it (before
-        // 1.10) still gives the first.
+        // Version 2 of the cooked header has each packet's interface. libpcap before 1.10 has only version 1.
         if capture.get_datalink().0 as u32 == LinkType::LINUX_SLL.0 {
             let _ = capture.set_datalink(Linktype(LinkType::LINUX_SLL2.0 as i32));
         }
         let link_type = LinkType::from_dlt(capture.get_datalink().0 as u32);
-        if names::is_loopback(name) {
-            ignore_outgoing(&capture);
+        if interfaces::is_loopback(name) {
+            // A loopback device shows each packet twice, sent and received. libpcap drops the first, but only after the kernel
+            // has counted it and used buffer for it. Linux before 4.20 lacks the option; its counters then include both.
+            let _ = setsockopt(&capture, IgnoreOutgoing, &true);
         }
-        let mut handle =
-            Self { name: name.into(), capture, link_type, filter: settings.filter.clone(), generation: 0 };
+        let mut handle = Self { name: name.into(), capture, link_type, filter: config.filter.clone() };
         handle.set_filter(own_traffic)?;
         Ok(handle)
     }
@@ -140,33 +128,28 @@ impl Handle {
         self.link_type
     }
 
-    /// Whether the packets of several interfaces come together here.
+    /// Whether the packets are of several interfaces (LINUX_SLL2).
     pub(super) fn is_cooked(&self) -> bool {
         self.link_type == LinkType::LINUX_SLL2
     }
 
-    /// What libpcap says of the device, in words.
+    /// libpcap's description of the device; may be empty.
     pub(super) fn description(&self) -> String {
         let devices = pcap::Device::list().unwrap_or_default();
         devices.into_iter().find(|device| *device.name == *self.name).and_then(|d| d.desc).unwrap_or_default()
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Sets the filter: the user's, and not the relay's own traffic.
+    /// Sets the user's filter, with the relay's own traffic excluded.
     pub(super) fn set_filter(&mut self, own_traffic: &OwnTraffic) -> Result<(), DeviceError> {
         let user = self.filter.clone();
-        // The user's own filter first, so that an error speaks of what the user wrote.
+        // The user's filter is compiled first, so that an error is about what the user wrote.
         if let Some(user) = &user {
             self.capture.compile(user, true).map_err(|error| self.filter_error(user, &error))?;
         }
-        self.generation = own_traffic.generation();
         let Some(whole) = own_traffic.filter(user.as_deref()) else { return Ok(()) };
         match (self.capture.filter(&whole, true), user) {
             (Ok(()), _) => Ok(()),
-            // Where the device's link type knows no IP (USB, Bluetooth, …), there is no relay traffic to leave out.
+            // A link type without IP (USB, Bluetooth, …) carries no relay traffic.
             (Err(_), Some(user)) => {
                 self.capture.filter(&user, true).map_err(|error| self.filter_error(&user, &error))
             }
@@ -179,11 +162,12 @@ impl Handle {
             filter: filter.to_owned(),
             device: self.name.to_string(),
             link_type: self.link_type,
-            why: message(error) + &whereabouts(filter, |part| self.capture.compile(part, true).is_ok()),
+            why: message(error)
+                + &locate_filter_error(filter, |part| self.capture.compile(part, true).is_ok()),
         }
     }
 
-    /// Hands out what the ring holds, up to `most` packets, and says how many there were.
+    /// Hands up to `most` packets of the ring to `each`. Returns how many there were.
     pub(super) fn dispatch(
         &mut self,
         most: usize,
@@ -202,32 +186,23 @@ impl Handle {
         }
     }
 
-    /// Waits until there are packets, for so long at most.
-    pub(super) fn wait(&self, at_most: Duration) -> Result<(), DeviceError> {
-        // SAFETY: the descriptor belongs to the libpcap handle, which lives as long as `self`.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd()) };
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        let timeout =
-            Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: i64::from(at_most.subsec_nanos()) };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) => {
-                let happened = fds[0].revents();
-                if happened.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
-                    return Err(self.ended(self.why_gone()));
-                }
-                Ok(())
+    /// Waits for packets, at most for `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<(), DeviceError> {
+        let timeout = Timespec::try_from(timeout).ok();
+        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) => {
+                Err(self.ended(self.why_gone()))
             }
-            Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(self.ended(error.to_string())),
         }
     }
 
-    /// Why the socket of the device reports an error: what is left when the device is asked for.
+    /// Why the socket reports an error.
     fn why_gone(&self) -> String {
-        // SAFETY: as in `wait`.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd()) };
-        match rustix::net::sockopt::socket_error(fd) {
-            Ok(Err(rustix::io::Errno::NETDOWN)) if names::names().iter().any(|n| **n == *self.name) => {
+        match rustix::net::sockopt::socket_error(self.fd()) {
+            Ok(Err(rustix::io::Errno::NETDOWN)) if interfaces::names().iter().any(|n| **n == *self.name) => {
                 "the device went down".to_owned()
             }
             Ok(Err(rustix::io::Errno::NETDOWN | rustix::io::Errno::NODEV)) => {
@@ -242,75 +217,24 @@ impl Handle {
         DeviceError::Ended { device: self.name.to_string(), why }
     }
 
-    fn fd(&self) -> RawFd {
-        self.capture.as_raw_fd()
+    /// The packet socket.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.capture.as_fd()
     }
 
-    /// Takes in no further packet: from here on the kernel neither keeps nor counts any, so that what it has counted is what
-    /// is still read, or dropped.
-    pub(super) fn refuse(&self) {
-        // "Return 0 bytes." libpcap itself refuses to compile what no packet passes.
-        let mut nothing =
-            libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
-        let program = libc::sock_fprog { len: 1, filter: &raw mut nothing };
-        // SAFETY: the program, and the one instruction that it points to, are readable while the call lasts; the kernel
-        // copies them. Where there is no packet socket it fails, and all stays as it is.
-        unsafe {
-            libc::setsockopt(
-                self.fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const program).cast(),
-                mem::size_of_val(&program) as libc::socklen_t,
-            );
-        }
-    }
-
-    /// What the kernel counted since the last call. libpcap would ask for the same, but tells neither the freezes nor
-    /// more than 32 bits; as asking sets the kernel's counters back, `pcap_stats` is never called beside this.
-    pub(super) fn kernel_counts(&self) -> KernelCounts {
-        // SAFETY: all bytes of this plain struct may be zero.
-        let mut counts: libc::tpacket_stats_v3 = unsafe { mem::zeroed() };
-        let mut len = mem::size_of_val(&counts) as libc::socklen_t;
-        // SAFETY: `counts` is writable for `len` bytes, which getsockopt does not go beyond.
-        let failed = unsafe {
-            libc::getsockopt(
-                self.fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut counts).cast(),
-                &raw mut len,
-            )
-        };
-        // A device that is no packet socket (USB, Bluetooth) has no such counters.
-        if failed != 0 {
-            return KernelCounts::default();
-        }
-        KernelCounts {
-            packets: counts.tp_packets.into(),
-            drops: counts.tp_drops.into(),
-            // Only a ring of the third version has this counter; for the others the kernel writes less.
-            freezes: counts.tp_freeze_q_cnt.into(),
-        }
+    /// Makes the kernel drop all further packets before it counts them.
+    pub(super) fn attach_drop_filter(&self) {
+        // "Return 0 bytes." libpcap itself refuses to compile a filter that no packet passes.
+        let drop_all = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+        // Fails if the device has no packet socket (USB, Bluetooth), which then goes on counting.
+        let _ = SockRef::from(&self.capture).attach_filter(&[drop_all]);
     }
 }
 
-/// Tells the kernel to leave out what the device sends. A loopback device shows each packet twice, as it is sent and as
-/// it is received; libpcap drops the former only after the kernel has counted it, and had room for it or not. Kernels
-/// before 4.20 do not know the option: then the counts are those of both.
-fn ignore_outgoing(capture: &Capture<Active>) {
-    let on: libc::c_int = 1;
-    // SAFETY: `on` is readable for the length that is given.
-    unsafe {
-        libc::setsockopt(
-            capture.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_IGNORE_OUTGOING,
-            (&raw const on).cast(),
-            mem::size_of_val(&on) as libc::socklen_t,
-        );
-    }
-}
+sockopt_impl!(
+    /// Leaves out the packets that this host sends (packet(7)).
+    IgnoreOutgoing, SetOnly, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, bool
+);
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -318,12 +242,12 @@ impl std::fmt::Debug for Handle {
     }
 }
 
-/// What libpcap's words for a device that does not open mean.
+/// The meaning of libpcap's message for a device that cannot be opened.
 fn open_error(name: &str, error: &pcap::Error) -> DeviceError {
     let device = name.to_owned();
     let why = message(error);
-    let known = names::names();
-    // libpcap says it in words of its own, or in the system's (EPERM, EACCES).
+    let known = interfaces::names();
+    // libpcap's own words, or the system's (EPERM, EACCES).
     if ["permission", "Permission denied", "Operation not permitted"].iter().any(|said| why.contains(said)) {
         let program = std::env::args().next().unwrap_or_else(|| "pcktr".to_owned());
         DeviceError::Permission { device, program }
@@ -334,7 +258,7 @@ fn open_error(name: &str, error: &pcap::Error) -> DeviceError {
     }
 }
 
-/// libpcap's own words, without the crate's around them.
+/// libpcap's message, without the crate's prefix.
 fn message(error: &pcap::Error) -> String {
     match error {
         pcap::Error::PcapError(why) => why.clone(),

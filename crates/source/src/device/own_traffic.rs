@@ -1,68 +1,36 @@
-//! The relay's own traffic, which a capture must leave out: it would feed itself.
+//! The relay's own connections, which a capture must not capture: it would feed itself.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::handle::{DeviceError, Handle};
-
-/// The addresses that the relay's endpoint resolves to at present. They may change while a capture runs: then every
-/// device sets its filter again.
+/// The addresses that the relay's endpoint has resolved to so far.
 #[derive(Debug, Default)]
-pub struct OwnTraffic {
-    addresses: Mutex<Vec<SocketAddr>>,
-    /// Grows with every change.
-    generation: AtomicU64,
+pub(super) struct OwnTraffic {
+    addresses: Vec<SocketAddr>,
 }
 
 impl OwnTraffic {
-    /// Nothing to leave out, so far.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The endpoint resolves to these addresses now. Those of before stay left out: connections to them may live on.
-    pub fn add(&self, found: &[SocketAddr]) {
-        let mut addresses = self.lock();
-        let before = addresses.len();
+    /// Adds addresses; earlier ones stay, because connections to them may still be open. Returns whether any was new.
+    pub(super) fn set(&mut self, found: &[SocketAddr]) -> bool {
+        let before = self.addresses.len();
         for address in found {
             let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-            if !addresses.contains(&address) {
-                addresses.push(address);
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
             }
         }
-        if addresses.len() != before {
-            self.generation.fetch_add(1, Ordering::Release);
-        }
+        self.addresses.len() != before
     }
 
-    /// Which state of the addresses this is.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// Sets the handle's filter again, where the addresses have changed since it was set.
-    pub(super) fn apply(&self, handle: &mut Handle) -> Result<(), DeviceError> {
-        if handle.generation() == self.generation() { Ok(()) } else { handle.set_filter(self) }
-    }
-
-    /// The user's filter, and not the relay's connections: TCP to or from one of the endpoint's addresses and its port.
-    /// `None` where there is nothing to filter.
+    /// The user's filter without the relay's connections. `None` if there is nothing to filter.
     pub(super) fn filter(&self, user: Option<&str>) -> Option<String> {
-        let own = exclusion(&self.lock());
-        match (user, own) {
+        match (user, exclusion(&self.addresses)) {
             (None, None) => None,
             (Some(user), None) => Some(user.to_owned()),
             (None, Some(own)) => Some(format!("not ({own})")),
             // Without parentheses, an `or` in the user's filter would let the relay's traffic in again.
             (Some(user), Some(own)) => Some(format!("({user}) and not ({own})")),
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SocketAddr>> {
-        self.addresses.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -90,8 +58,8 @@ mod tests {
     use super::*;
 
     fn filter(user: Option<&str>, addresses: &[&str]) -> Option<String> {
-        let own = OwnTraffic::new();
-        own.add(&addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        let mut own = OwnTraffic::default();
+        own.set(&addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
         own.filter(user)
     }
 
@@ -104,10 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_is_a_change() {
-        let own = OwnTraffic::new();
-        own.add(&["192.0.2.1:1".parse().unwrap()]);
-        own.add(&["192.0.2.1:1".parse().unwrap()]);
-        assert_eq!(own.generation(), 1);
+    fn known_addresses_are_no_change() {
+        let mut own = OwnTraffic::default();
+        let address = ["192.0.2.1:1".parse().unwrap()];
+        assert_eq!([own.set(&address), own.set(&address)], [true, false]);
     }
 }

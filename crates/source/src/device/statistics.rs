@@ -1,21 +1,28 @@
-//! What the kernel says of a device's capture: how many packets it saw, how many it could not keep.
+//! The kernel's counters of a capture: packets received, and packets it had no room for.
 
+#![expect(
+    unsafe_code,
+    reason = "libpcap does not pass on the ring's freezes, and the crates' getsockopt needs one fixed length of the answer"
+)]
+
+use std::mem;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::handle::Handle;
-use super::names;
+use super::interfaces;
 
-/// Counters of one device, shared with who exposes them.
+/// Counters of one device, shared with the metrics.
 #[derive(Debug, Default)]
-pub struct Counts {
-    /// Packets that passed the filter, those dropped included.
+pub struct DeviceCounts {
+    /// Packets that passed the filter, including those dropped.
     pub received: AtomicU64,
-    /// Packets dropped by the kernel: its buffer was full.
+    /// Packets dropped by the kernel because its buffer was full.
     pub dropped_kernel: AtomicU64,
     /// Packets dropped by the interface or its driver.
     pub dropped_interface: AtomicU64,
-    /// How often the kernel's ring was full, and frozen until there was room (`tp_freeze_q_cnt`).
+    /// How often the kernel's ring was full and frozen (`tp_freeze_q_cnt`).
     pub queue_freezes: AtomicU64,
 }
 
@@ -23,8 +30,8 @@ pub struct Counts {
 #[derive(Debug)]
 pub(super) struct Statistics {
     device: Box<str>,
-    counts: Arc<Counts>,
-    /// The interface's own count when the capture began.
+    counts: Arc<DeviceCounts>,
+    /// The interface's own drop counter when the capture started.
     interface_before: u64,
 }
 
@@ -36,7 +43,7 @@ impl Statistics {
         statistics
     }
 
-    pub(super) fn counts(&self) -> Arc<Counts> {
+    pub(super) fn counts(&self) -> Arc<DeviceCounts> {
         Arc::clone(&self.counts)
     }
 
@@ -48,9 +55,9 @@ impl Statistics {
         self.counts.dropped_interface.load(Ordering::Relaxed)
     }
 
-    /// Asks the kernel.
+    /// Reads the kernel's counters.
     pub(super) fn read(&mut self, handle: &Handle) {
-        let since = handle.kernel_counts();
+        let since = KernelCounts::read(handle);
         self.counts.received.fetch_add(since.packets, Ordering::Relaxed);
         self.counts.dropped_kernel.fetch_add(since.drops, Ordering::Relaxed);
         self.counts.queue_freezes.fetch_add(since.freezes, Ordering::Relaxed);
@@ -59,7 +66,44 @@ impl Statistics {
     }
 }
 
-/// Packets that the interface had no room for since it came up: what libpcap's `ps_ifdrop` counts on Linux.
+/// Packets that the interface dropped since it came up, as libpcap's `ps_ifdrop` counts them on Linux.
 fn interface_drops(device: &str) -> u64 {
-    names::statistic(device, "rx_missed_errors") + names::statistic(device, "rx_fifo_errors")
+    interfaces::statistic(device, "rx_missed_errors") + interfaces::statistic(device, "rx_fifo_errors")
+}
+
+/// The kernel's counters since they were last read (`PACKET_STATISTICS`, packet(7)). Reading resets them, so `pcap_stats` is
+/// never called beside this.
+#[derive(Clone, Copy, Debug, Default)]
+struct KernelCounts {
+    packets: u64,
+    drops: u64,
+    freezes: u64,
+}
+
+impl KernelCounts {
+    fn read(handle: &Handle) -> Self {
+        // SAFETY: all zeros is a valid value of this struct of integers.
+        let mut counts: libc::tpacket_stats_v3 = unsafe { mem::zeroed() };
+        let mut len = mem::size_of_val(&counts) as libc::socklen_t;
+        // SAFETY: `counts` is writable for `len` bytes, and the kernel writes no more than that.
+        let failed = unsafe {
+            libc::getsockopt(
+                handle.fd().as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut counts).cast(),
+                &raw mut len,
+            )
+        };
+        // A device without a packet socket (USB, Bluetooth) has no such counters.
+        if failed != 0 {
+            return Self::default();
+        }
+        Self {
+            packets: counts.tp_packets.into(),
+            drops: counts.tp_drops.into(),
+            // Only version 3 of the ring has this counter. For other versions the kernel writes fewer bytes.
+            freezes: counts.tp_freeze_q_cnt.into(),
+        }
+    }
 }

@@ -1,58 +1,58 @@
-//! Why a capture file cannot be read, or no further.
+//! Why a capture file cannot be read.
 
 use std::io;
 
-/// Why a capture file cannot be read, or no further.
+/// Why a capture file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It does not open.
+    /// It cannot be opened.
     #[error("READ_FILE: cannot open `{path}`: {why}")]
     Open {
-        /// As the user wrote it.
+        /// The path as given.
         path: String,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// It is something else.
-    #[error("READ_FILE: `{path}` is no capture: {why}")]
+    /// It is not a capture file.
+    #[error("READ_FILE: `{path}` is not a pcap or pcapng file: {why}")]
     NotACapture {
-        /// As the user wrote it.
+        /// The path as given.
         path: String,
-        /// What it may be.
+        /// What it may be instead.
         why: &'static str,
     },
-    /// The system could not read it.
-    #[error("READ_FILE: cannot read `{path}`, after {packets} packets: {why}")]
+    /// Reading failed.
+    #[error("READ_FILE: cannot read `{path}` after packet {packets}: {why}")]
     Read {
-        /// As the user wrote it.
+        /// The path as given.
         path: String,
-        /// Packets that were read before.
+        /// Packets read before.
         packets: u64,
-        /// What the system says.
+        /// The system's error.
         why: io::Error,
     },
-    /// It ends in the middle of a packet.
-    #[error("READ_FILE: `{path}` is cut off in the middle of packet {packet}; the {whole} before it are whole", whole = packet - 1)]
-    Cut {
-        /// As the user wrote it.
+    /// It ends within a packet.
+    #[error("READ_FILE: `{path}` is truncated in packet {packet}; {whole} packets were read", whole = packet - 1)]
+    Truncated {
+        /// The path as given.
         path: String,
         /// The number of the packet, from 1.
         packet: u64,
     },
-    /// Something in it makes no sense.
-    #[error("READ_FILE: `{path}` is damaged behind packet {packets}: {why}")]
-    Damaged {
-        /// As the user wrote it.
+    /// Its content is invalid.
+    #[error("READ_FILE: `{path}` is corrupt after packet {packets}: {why}")]
+    Corrupt {
+        /// The path as given.
         path: String,
-        /// Packets that were read before.
+        /// Packets read before.
         packets: u64,
-        /// What makes no sense.
+        /// What is invalid.
         why: String,
     },
 }
 
 impl FileError {
-    /// Whether there is nothing to be had from the file at all.
+    /// Whether the setting is wrong: the file has no packets to read at all.
     #[must_use]
     pub const fn is_setting(&self) -> bool {
         matches!(self, Self::Open { .. } | Self::NotACapture { .. })

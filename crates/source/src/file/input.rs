@@ -1,4 +1,4 @@
-//! The bytes of a file, or of a pipe on which packets may be long in coming.
+//! The bytes of a file, or of a pipe whose writer may pause.
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,38 +12,38 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::FileError;
-use crate::outlet::Run;
-use crate::packer::Pace;
+use crate::batcher::Timing;
+use crate::context::CaptureContext;
 
-/// How often a pipe on which nothing comes is left, to see whether it is time to end.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The longest wait for a pipe. Then the request to stop is checked.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where the bytes of a capture come from.
 #[derive(Debug)]
 pub(super) struct Input {
-    /// As the user wrote it.
+    /// The path as given.
     path: String,
     file: fs::File,
-    /// Whether reading may have to wait for somebody to write.
+    /// Whether reading may have to wait for a writer.
     waits: bool,
-    /// Bytes that were looked at, and not taken yet.
+    /// Bytes that were peeked at and not read yet.
     peeked: Vec<u8>,
     stop: Arc<AtomicBool>,
 }
 
-/// What reading brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filled {
-    /// So many bytes, not 0.
+    /// That many bytes, at least one.
     Bytes(usize),
-    /// Nothing, so far.
+    /// Nothing yet.
     NothingYet,
-    /// There is no more.
+    /// The end.
     End,
 }
 
 impl Input {
-    pub(super) fn open(path: &str, run: &Run) -> Result<Self, FileError> {
+    pub(super) fn open(path: &str, context: &CaptureContext) -> Result<Self, FileError> {
         let failed = |why| FileError::Open { path: path.to_owned(), why };
         let file = if path == "-" {
             fs::File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?)
@@ -54,16 +54,16 @@ impl Input {
         if kind.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
-        let stop = Arc::clone(&run.stop);
+        let stop = Arc::clone(&context.stop);
         Ok(Self { path: path.to_owned(), file, waits: !kind.is_file(), peeked: Vec::new(), stop })
     }
 
-    /// As the user wrote it.
+    /// The path as given.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// What the capture is called among others: the file's name without its folder.
+    /// The device name: the file's name without its directory.
     pub(super) fn name(&self) -> String {
         if self.path == "-" {
             return "stdin".to_owned();
@@ -72,21 +72,16 @@ impl Input {
         name.to_string_lossy().into_owned()
     }
 
-    /// Whether what is read was written just now.
-    pub(super) fn is_live(&self) -> bool {
-        self.waits
-    }
-
-    /// How the packets come.
-    pub(super) fn pace(&self) -> Pace {
-        if self.waits { Pace::Piped } else { Pace::Stored }
+    /// How the packets arrive.
+    pub(super) fn timing(&self) -> Timing {
+        if self.waits { Timing::Piped } else { Timing::Stored }
     }
 
     pub(super) fn not_a_capture(&self, why: &'static str) -> FileError {
         FileError::NotACapture { path: self.path.clone(), why }
     }
 
-    /// The first bytes, which stay there to be read; `None` where there are fewer.
+    /// The first bytes, which are still read afterwards. `None` if there are fewer.
     pub(super) fn peek<const N: usize>(&mut self) -> Result<Option<[u8; N]>, FileError> {
         let mut bytes = [0; N];
         let mut had = 0;
@@ -102,14 +97,14 @@ impl Input {
         Ok((had == N).then_some(bytes))
     }
 
-    /// Appends what there is to `buf`, as far as its capacity goes.
-    pub(super) fn fill(&mut self, buf: &mut Vec<u8>, patience: Duration) -> io::Result<Filled> {
+    /// Appends to `buf` what can be read, up to its capacity. Waits at most for `timeout`.
+    pub(super) fn fill(&mut self, buf: &mut Vec<u8>, timeout: Duration) -> io::Result<Filled> {
         if !self.peeked.is_empty() {
             let read = self.peeked.len();
             buf.append(&mut self.peeked);
             return Ok(Filled::Bytes(read));
         }
-        if self.waits && !self.is_readable(patience)? {
+        if self.waits && !self.is_readable(timeout)? {
             return Ok(Filled::NothingYet);
         }
         loop {
@@ -129,7 +124,7 @@ impl Input {
             self.peeked.drain(..read);
             return Ok(Filled::Bytes(read));
         }
-        if self.waits && !self.is_readable(PATIENCE)? {
+        if self.waits && !self.is_readable(POLL_TIMEOUT)? {
             return Ok(Filled::NothingYet);
         }
         loop {
@@ -142,11 +137,10 @@ impl Input {
         }
     }
 
-    fn is_readable(&self, patience: Duration) -> io::Result<bool> {
-        let patience = patience.min(PATIENCE);
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
+    fn is_readable(&self, timeout: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(timeout.min(POLL_TIMEOUT)).ok();
         let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
@@ -155,7 +149,7 @@ impl Input {
 }
 
 impl Read for Input {
-    /// [`io::ErrorKind::WouldBlock`] where nothing has come for a while.
+    /// [`io::ErrorKind::WouldBlock`] if nothing arrives for [`POLL_TIMEOUT`].
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.read_some(buf)? {
             Filled::Bytes(read) => Ok(read),

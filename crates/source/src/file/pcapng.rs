@@ -1,5 +1,7 @@
-//! pcapng: several interfaces, several link types, in one file. Each named interface is an origin of its own; those
-//! without a name cannot be told apart, and are one for each link type.
+//! pcapng: several interfaces and link types in one file. Each named interface is an interface of the capture; unnamed ones
+//! cannot be told apart and form one interface per link type.
+//!
+//! The parser is our own: `pcap-file` refuses files that all other programs read.
 
 mod block;
 
@@ -7,25 +9,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::Interface;
+use batch::{Batch, Interface};
 use packet::record::MAX_CAPTURED;
 use packet::{LinkType, Record, Timestamp};
 
 use super::input::{Filled, Input};
 use super::{FileError, origin};
-use crate::outlet::{Outlet, Run, now};
-use crate::packer::{Lane, Pace, Packer};
+use crate::Progress;
+use crate::batcher::{InterfaceSlot, Timing};
+use crate::context::{CaptureContext, now};
+use crate::filter::FilterSpec;
+use crate::stages::Stages;
+use crate::tzsp::TzspReport;
 use block::{Block, ByteOrder, Description, Packet};
 
 pub(super) use block::SECTION_HEADER as MAGIC;
 
-/// Bytes that are read at once.
+/// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
-/// The most interfaces that are told apart, over all sections of a file.
+/// The most interfaces of a file, over all its sections.
 const MAX_INTERFACES: usize = 4096;
 
-/// The resolution of times where an interface does not say: microseconds.
+/// The resolution of an interface that does not state one: microseconds.
 const DEFAULT_RESOLUTION: u8 = 6;
 
 /// A pcapng file.
@@ -33,135 +39,143 @@ const DEFAULT_RESOLUTION: u8 = 6;
 pub(super) struct Reader {
     input: Input,
     order: ByteOrder,
-    /// What has been read; what lies in front of `unread` has been parsed.
+    /// What has been read; the bytes before `unread` have been parsed.
     buf: Vec<u8>,
     unread: usize,
     packets: u64,
+    interfaces: Interfaces,
+    stages: Stages,
+    context: CaptureContext,
 }
 
-/// What has been learnt of a file on the way.
-struct Knowledge {
-    /// The interfaces of the section that is being read, by number.
-    interfaces: Vec<Known>,
-    /// The origins of all sections.
-    lanes: HashMap<(String, LinkType), Lane>,
-    /// The latest packet of all.
+/// What the file has said of its interfaces.
+#[derive(Debug, Default)]
+struct Interfaces {
+    /// The interfaces of the current section, by number.
+    section: Vec<SectionInterface>,
+    /// The slots of all sections' interfaces, by name and link type.
+    slots: HashMap<(String, LinkType), InterfaceSlot>,
+    /// The latest time of any packet so far.
     latest: Timestamp,
-    /// The origin of the last packet.
-    last: Option<Lane>,
 }
 
-/// An interface of the section that is being read.
-#[derive(Clone, Copy)]
-struct Known {
-    lane: Lane,
+/// An interface of the current section.
+#[derive(Clone, Copy, Debug)]
+struct SectionInterface {
+    slot: InterfaceSlot,
     clock: Clock,
     snaplen: u32,
 }
 
 /// How an interface counts time.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Clock {
-    /// `if_tsresol`: a negative power of ten, or with the highest bit set of two.
+    /// `if_tsresol`: a negative power of ten, or of two if the highest bit is set.
     resolution: u8,
     /// `if_tsoffset`: seconds to add to every time.
     offset: i64,
 }
 
 impl Reader {
-    pub(super) fn open(mut input: Input) -> Result<Self, FileError> {
-        // The first block is a section header, which says how all others are to be read.
+    pub(super) fn open(
+        mut input: Input,
+        spec: FilterSpec,
+        tzsp_ports: Option<&[u16]>,
+        context: CaptureContext,
+    ) -> Result<Self, FileError> {
+        // The first block is a section header, which has the byte order of all others.
         let mut buf = Vec::with_capacity(CHUNK);
-        loop {
+        let (order, unread) = loop {
             match Block::split_from(&buf, ByteOrder::Little) {
-                Ok(Some((Block::Section(order), unread))) => {
-                    return Ok(Self { input, order, buf, unread, packets: 0 });
-                }
+                Ok(Some((Block::Section(order), unread))) => break (order, unread),
                 Ok(None) => {}
-                _ => return Err(input.not_a_capture("its section header block makes no sense")),
+                _ => return Err(input.not_a_capture("its section header block is invalid")),
             }
             buf.reserve(CHUNK);
             match input.fill(&mut buf, Duration::MAX) {
                 Ok(Filled::End) => return Err(input.not_a_capture("it ends within its first block")),
                 Ok(_) => {}
-                Err(why) => return Err(FileError::Read { path: input.path().to_owned(), packets: 0, why }),
-            }
-        }
-    }
-
-    pub(super) fn pace(&self) -> Pace {
-        self.input.pace()
-    }
-
-    pub(super) fn capture(mut self, outlet: &mut dyn Outlet, run: &Run) -> Result<(), FileError> {
-        let mut packer = Packer::new(outlet, run.clone(), self.input.pace());
-        let mut knowledge =
-            Knowledge { interfaces: Vec::new(), lanes: HashMap::new(), latest: Timestamp::ZERO, last: None };
-        let ended = self.read(&mut packer, run, &mut knowledge);
-        packer.end(knowledge.latest);
-        ended
-    }
-
-    fn read(
-        &mut self,
-        packer: &mut Packer<'_>,
-        run: &Run,
-        knowledge: &mut Knowledge,
-    ) -> Result<(), FileError> {
-        while !run.is_over() {
-            self.parse(packer, run, knowledge)?;
-            if self.input.is_live() {
-                packer.tick(now(), Some(knowledge.latest));
-            }
-            self.buf.drain(..self.unread);
-            self.unread = 0;
-            self.buf.reserve(CHUNK);
-            let patience = packer.patience(now());
-            match self.input.fill(&mut self.buf, patience) {
-                Ok(Filled::Bytes(_) | Filled::NothingYet) => {}
-                Ok(Filled::End) if self.buf.is_empty() => return Ok(()),
-                Ok(Filled::End) => {
-                    let (path, packet) = (self.input.path().to_owned(), self.packets + 1);
-                    return Err(FileError::Cut { path, packet });
-                }
                 Err(why) => {
-                    let (path, packets) = (self.input.path().to_owned(), self.packets);
-                    return Err(FileError::Read { path, packets, why });
+                    return Err(FileError::Read { path: input.path().to_owned(), packets: 0, why });
                 }
             }
-        }
-        Ok(())
+        };
+        let stages = Stages::new(context.clone(), input.timing(), spec, tzsp_ports);
+        let interfaces = Interfaces::default();
+        Ok(Self { input, order, buf, unread, packets: 0, interfaces, stages, context })
     }
 
-    /// Takes in all whole blocks that have been read.
-    fn parse(
-        &mut self,
-        packer: &mut Packer<'_>,
-        run: &Run,
-        knowledge: &mut Knowledge,
-    ) -> Result<(), FileError> {
+    pub(super) fn tzsp_report(&self) -> Option<TzspReport> {
+        self.stages.tzsp_report()
+    }
+
+    /// Reads one chunk of the file.
+    pub(super) fn poll(&mut self) -> Result<Progress, FileError> {
+        match self.read() {
+            Ok(Progress::Running) => Ok(Progress::Running),
+            ended => {
+                self.stages.end(self.interfaces.latest);
+                ended
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Progress, FileError> {
+        if self.context.is_over() {
+            return Ok(Progress::Ended);
+        }
+        self.parse()?;
+        let is_pipe = self.input.timing() == Timing::Piped;
+        if is_pipe {
+            self.stages.tick(now(), Some(self.interfaces.latest));
+        }
+        self.buf.drain(..self.unread);
+        self.unread = 0;
+        self.buf.reserve(CHUNK);
+        let timeout = if is_pipe { self.stages.time_until_due(now()) } else { Duration::MAX };
+        match self.input.fill(&mut self.buf, timeout) {
+            Ok(Filled::Bytes(_) | Filled::NothingYet) => Ok(Progress::Running),
+            Ok(Filled::End) if self.buf.is_empty() => Ok(Progress::Ended),
+            Ok(Filled::End) => {
+                let (path, packet) = (self.input.path().to_owned(), self.packets + 1);
+                Err(FileError::Truncated { path, packet })
+            }
+            Err(why) => {
+                let (path, packets) = (self.input.path().to_owned(), self.packets);
+                Err(FileError::Read { path, packets, why })
+            }
+        }
+    }
+
+    /// Parses all whole blocks that have been read.
+    fn parse(&mut self) -> Result<(), FileError> {
         loop {
             let unread = self.buf.get(self.unread..).unwrap_or_default();
             let (block, taken) = match Block::split_from(unread, self.order) {
                 Ok(Some(parsed)) => parsed,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.damaged(&error.to_string())),
+                Err(error) => return Err(self.corrupt(&error.to_string())),
             };
             match block {
                 Block::Section(order) => {
                     self.order = order;
-                    knowledge.interfaces.clear();
+                    self.interfaces.section.clear();
                 }
                 Block::Interface(description) => {
-                    if packer.lanes() >= MAX_INTERFACES {
-                        return Err(self.damaged(&format!("it has more than {MAX_INTERFACES} interfaces")));
+                    if self.interfaces.slots.len() >= MAX_INTERFACES {
+                        return Err(self.corrupt(&format!("it has more than {MAX_INTERFACES} interfaces")));
                     }
-                    knowledge.meet(description, &self.input.name(), packer, run);
+                    let (file, source) = (self.input.name(), &self.context.source);
+                    self.interfaces.add(description, &file, source, &mut self.stages);
                 }
-                Block::Packet(packet) => match knowledge.take(&packet, packer, run.in_order) {
-                    Ok(true) => self.packets += 1,
-                    Ok(false) => return Ok(()),
-                    Err(why) => return Err(self.damaged(&why)),
+                Block::Packet(packet) => match self.interfaces.record(&packet) {
+                    Ok((slot, record)) => {
+                        if !self.stages.push(slot, &record, now_if(self.input.timing())) {
+                            return Ok(());
+                        }
+                        self.packets += 1;
+                    }
+                    Err(why) => return Err(self.corrupt(&why)),
                 },
                 Block::Other => {}
             }
@@ -169,45 +183,58 @@ impl Reader {
         }
     }
 
-    fn damaged(&self, why: &str) -> FileError {
-        FileError::Damaged { path: self.input.path().to_owned(), packets: self.packets, why: why.to_owned() }
+    fn corrupt(&self, why: &str) -> FileError {
+        FileError::Corrupt { path: self.input.path().to_owned(), packets: self.packets, why: why.to_owned() }
+    }
+
+    pub(super) fn poll_batch(&mut self) -> Option<Batch> {
+        self.stages.poll_batch()
+    }
+
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        self.stages.batcher().recycle(buffer);
     }
 }
 
-impl Knowledge {
-    /// Takes note of a further interface of this section.
-    fn meet(&mut self, description: Description, file: &str, packer: &mut Packer<'_>, run: &Run) {
+/// When a packet arrived: only pipes need it.
+fn now_if(timing: Timing) -> Timestamp {
+    if timing == Timing::Piped { now() } else { Timestamp::MAX }
+}
+
+impl Interfaces {
+    /// Adds an interface of the current section.
+    fn add(&mut self, description: Description, file: &str, source: &Arc<str>, stages: &mut Stages) {
         let mut name = description.name.unwrap_or_else(|| file.to_owned());
         let snaplen = match description.snaplen {
             0 => MAX_CAPTURED as u32,
             snaplen => snaplen.min(MAX_CAPTURED as u32),
         };
         let link_type = LinkType(description.link_type.into());
-        // An origin has one order and one account: another link type makes another one.
-        if self.lanes.keys().any(|(known, of_type)| *known == name && *of_type != link_type) {
+        // An interface has one link type: the same name with another one is another interface.
+        if self.slots.keys().any(|(known, of_type)| *known == name && *of_type != link_type) {
             name = format!("{name} {link_type}");
         }
-        let lane = *self.lanes.entry((name.clone(), link_type)).or_insert_with(|| {
-            packer.open(Arc::new(Interface {
+        let slot = *self.slots.entry((name.clone(), link_type)).or_insert_with(|| {
+            stages.open(Arc::new(Interface {
                 description: description.words.into(),
                 filter: description.filter.into(),
-                ..Interface::new(origin(run, &name), link_type, snaplen)
+                ..Interface::new(origin(source, &name), link_type, snaplen)
             }))
         });
         let resolution = description.resolution.unwrap_or(DEFAULT_RESOLUTION);
         let clock = Clock { resolution, offset: description.offset };
-        self.interfaces.push(Known { lane, clock, snaplen });
+        self.section.push(SectionInterface { slot, clock, snaplen });
     }
 
-    /// Takes a packet in; false where no more are wanted. The error says what makes no sense about it.
-    fn take(&mut self, packet: &Packet<'_>, packer: &mut Packer<'_>, in_order: bool) -> Result<bool, String> {
-        let Some(interface) = self.interfaces.get(packet.interface as usize).copied() else {
-            return Err(format!("a packet is of interface {}, which is not described", packet.interface));
+    /// The record of a packet. The error says what is invalid about it.
+    fn record<'a>(&mut self, packet: &Packet<'a>) -> Result<(InterfaceSlot, Record<'a>), String> {
+        let Some(interface) = self.section.get(packet.interface as usize) else {
+            return Err(format!("a packet refers to interface {}, which is not described", packet.interface));
         };
         let (bytes, time) = match packet.ticks {
             Some(ticks) => (packet.bytes, interface.clock.time(ticks)),
-            // A simple packet has no time: it is not before the packet in front of it. Nor does it say how much of it is
-            // padding (section 4.4).
+            // A simple packet has no time: it gets that of the packet before it. Nor does it say how much of it is padding
+            // (section 4.4).
             None => {
                 let captured = packet.original.min(interface.snaplen) as usize;
                 (packet.bytes.get(..captured).unwrap_or(packet.bytes), self.latest)
@@ -217,18 +244,12 @@ impl Knowledge {
             return Err(format!("a packet has {} bytes, more than {MAX_CAPTURED}", bytes.len()));
         }
         self.latest = self.latest.max(time);
-        // All interfaces of a file come to the collector at one pace: none of them holds up the others there.
-        let turn = in_order && self.last.is_some_and(|last| last != interface.lane);
-        if turn || packer.is_full_for(interface.lane, bytes.len()) {
-            packer.flush(self.latest);
-        }
-        self.last = Some(interface.lane);
-        Ok(packer.push(interface.lane, &Record { time, original: packet.original, bytes }))
+        Ok((interface.slot, Record { time, original: packet.original, bytes }))
     }
 }
 
 impl Clock {
-    /// The time that so many ticks are.
+    /// The time of that many ticks.
     fn time(self, ticks: u64) -> Timestamp {
         let exponent = u32::from(self.resolution & 0x7f);
         let per_second = if self.resolution & 0x80 == 0 {
@@ -237,7 +258,7 @@ impl Clock {
             1_u128.checked_shl(exponent)
         };
         let ticks = u128::from(ticks);
-        // Finer than 2^-127 or 10^-38 s, nothing of 64 bits of ticks is left.
+        // With units finer than 2^-127 or 10^-38 s, 64 bits of ticks are less than a nanosecond.
         let nanos = per_second.map_or(0, |per_second| {
             let (secs, fraction) = (ticks / per_second, ticks % per_second);
             // The fraction is below 2^64 as the ticks are, so the product fits.
@@ -245,8 +266,8 @@ impl Clock {
         });
         let offset = i128::from(self.offset) * 1_000_000_000;
         let nanos = i128::try_from(nanos).unwrap_or(i128::MAX).saturating_add(offset).max(0);
-        // A record has 32 bits for the seconds. Times that need more, which only broken clocks make, wrap around, as they do
-        // in every program that writes pcap: so they keep their distances.
+        // A record has 32 bits for the seconds. Later times, which only broken clocks make, wrap around as in every program
+        // that writes pcap.
         let secs = (nanos / 1_000_000_000) as u32;
         Timestamp::from_parts(secs, (nanos % 1_000_000_000) as u32)
     }

@@ -1,49 +1,52 @@
-//! What became of the datagrams of each port, shared with who exposes it.
+//! The counters of each TZSP port, shared with the metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::Counters;
 
-/// What became of the datagrams of each port.
+/// The counters of each TZSP port. All clones are one.
 #[derive(Clone, Debug)]
-pub struct Report(Arc<Mutex<Ports>>);
+pub struct TzspReport(Arc<Mutex<TzspPorts>>);
 
-/// The figures of all ports.
+/// The counters of all ports.
 #[derive(Clone, Debug, Default)]
-pub struct Ports {
-    /// Port by port.
-    pub ports: Vec<Port>,
-    /// Packets of routers beyond those that can be told apart.
-    pub overflow: u64,
-    /// Fragmented datagrams that could not be put together: by us, off the wire, or by the kernel, of any protocol.
+pub struct TzspPorts {
+    /// One entry per port.
+    pub ports: Vec<TzspPort>,
+    /// Packets that were dropped because the table of senders was full.
+    pub untracked: u64,
+    /// Fragmented datagrams that could not be reassembled: by us in frames, or by the kernel for sockets, where datagrams of
+    /// every protocol count.
     pub reassembly_failures: u64,
 }
 
-/// The figures of one port.
+/// The counters of one port.
 #[derive(Clone, Copy, Debug)]
-pub struct Port {
-    /// Its number.
+pub struct TzspPort {
+    /// The UDP port.
     pub number: u16,
-    /// What became of its datagrams.
+    /// What its datagrams contained.
     pub counters: Counters,
-    /// Datagrams that its socket dropped, as the receive buffer was full.
+    /// Datagrams that the socket dropped because its receive buffer was full.
     pub dropped: u64,
 }
 
-impl Report {
-    pub(super) fn new(ports: impl Iterator<Item = u16>) -> Self {
-        let zero = |number| Port { number, counters: Counters::default(), dropped: 0 };
-        Self(Arc::new(Mutex::new(Ports { ports: ports.map(zero).collect(), ..Ports::default() })))
+impl TzspReport {
+    pub(crate) fn new(ports: impl Iterator<Item = u16>) -> Self {
+        let zero = |number| TzspPort { number, counters: Counters::default(), dropped: 0 };
+        Self(Arc::new(Mutex::new(TzspPorts { ports: ports.map(zero).collect(), ..TzspPorts::default() })))
     }
 
-    /// Puts the figures as they are now in the place of those of before.
-    pub(super) fn update(&self, change: impl FnOnce(&mut Ports)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Changes the counters under the lock.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut TzspPorts)) {
+        change(&mut self.0.lock());
     }
 
-    /// The figures as they are now.
+    /// A copy of the counters.
     #[must_use]
-    pub fn ports(&self) -> Ports {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn ports(&self) -> TzspPorts {
+        self.0.lock().clone()
     }
 }

@@ -5,81 +5,84 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::sys::socket::{SetSockOpt, getsockopt, setsockopt, sockopt};
+use nix::{getsockopt_impl, sockopt_impl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::ancillary::{self, Ancillary};
-use super::inbox::{self, Inbox, Message};
-use super::{Counters, Datagram, Envelope};
-use crate::outlet::now;
+use super::recv_buffer::{Message, RecvBuffer};
+use super::{Counters, Datagram, DatagramMeta};
+use crate::context::now;
 
-/// The receive buffer that is asked for: a third of a second at a gigabit a second of small datagrams.
+/// The receive buffer to request, in bytes: a third of a second at 1 Gbit/s of small datagrams.
 const BUFFER_WANTED: usize = 16 << 20;
 
-/// Calls of `recvmmsg` on one socket before the others, and the caller, have their turn.
+/// Calls of `recvmmsg` on one socket before the other sockets and the caller get their turn.
 const ROUNDS: usize = 64;
 
-/// How long to look away after something came, so that more than a few datagrams have come the next time: waking up for
-/// every one costs more than all the rest. A buffer of [`Sockets::BUFFER_NEEDED`] lasts for several times as long at any
-/// rate that one core can take, and a batch waits for fifty times as long.
+/// How long to sleep after datagrams were received, so that the next call finds more than a few: waking up for each of them
+/// costs more than everything else. At any rate that one core can process, a receive buffer of
+/// [`Sockets::BUFFER_NEEDED`] lasts several times as long.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// One or more UDP ports on which routers send TZSP.
-pub struct Sockets {
-    listeners: Vec<Listener>,
-    inbox: Inbox,
-    /// Whether the last poll gave something.
+/// The UDP sockets that routers send TZSP to.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    sockets: Vec<PortSocket>,
+    recv_buffer: RecvBuffer,
+    /// Whether the last poll received something.
     busy: bool,
 }
 
-/// Whether everything that had come was taken.
+/// Whether all datagrams that had arrived were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// Everything.
+pub(super) enum Drained {
+    /// All of them.
     Yes,
     /// There may be more.
     No,
 }
 
-/// A port.
-struct Listener {
+/// The socket of one port.
+#[derive(Debug)]
+struct PortSocket {
     socket: Socket,
     port: u16,
-    /// The size of the receive buffer that the kernel gave.
+    /// The size of the receive buffer that the kernel granted, in bytes.
     buffer: usize,
-    /// Datagrams that the kernel dropped as the buffer was full, and its counter when it was last looked at.
+    /// Datagrams that the kernel dropped because the buffer was full, and its 32-bit counter when it was last read.
     dropped: u64,
     dropped_low: u32,
     counters: Counters,
 }
 
-/// What went wrong with a port.
+/// Why TZSP cannot be received.
 #[derive(Debug, thiserror::Error)]
 pub enum TzspError {
-    /// The port cannot be listened on.
+    /// The port cannot be bound.
     #[error("TZSP_PORT: cannot listen on UDP port {port}: {error}")]
     Bind {
         /// The port.
         port: u16,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// The port's socket refuses an option that cannot be done without.
+    /// A required socket option cannot be set.
     #[error("TZSP_PORT: cannot set {option} on UDP port {port}: {error}")]
     Option {
         /// The option.
         option: &'static str,
         /// The port.
         port: u16,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// Nothing can be received any more.
+    /// Receiving failed permanently.
     #[error("cannot receive on UDP port {port}: {error}")]
     Receive {
         /// The port.
         port: u16,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
     /// Waiting for datagrams failed.
@@ -88,25 +91,24 @@ pub enum TzspError {
 }
 
 impl Sockets {
-    /// The receive buffer below which datagrams get lost at rates that occur, in bytes: with 208 KiB, which is what Linux
-    /// gives by default, some do at every rate.
-    pub const BUFFER_NEEDED: usize = 4 << 20;
+    /// The least receive buffer that does not lose datagrams at usual rates, in bytes. Linux' default of 208 KiB loses some at
+    /// every rate.
+    pub(super) const BUFFER_NEEDED: usize = 4 << 20;
 
-    /// Listens on `ports`, on all addresses, of IPv6 too where the machine has it. Port 0 stands for any that is free.
+    /// Listens on `ports` of all addresses, IPv4 and IPv6. Port 0 lets the kernel choose.
     ///
     /// # Errors
-    /// A port is taken, or may not be listened on.
-    pub fn open(ports: &[u16]) -> Result<Self, TzspError> {
-        let listeners = ports.iter().map(|&port| Listener::open(port)).collect::<Result<_, _>>()?;
-        Ok(Self { listeners, inbox: Inbox::new(), busy: false })
+    /// A port is in use, or needs a permission that is missing.
+    pub(super) fn open(ports: &[u16]) -> Result<Self, TzspError> {
+        let sockets = ports.iter().map(|&port| PortSocket::open(port)).collect::<Result<_, _>>()?;
+        Ok(Self { sockets, recv_buffer: RecvBuffer::new(), busy: false })
     }
 
-    /// Waits for datagrams, for `timeout` at most, and gives the packets of those that came. Comes back early when the
-    /// call was interrupted by a signal.
+    /// Waits for datagrams for at most `timeout`, and hands the packets in them to `give`.
     ///
     /// # Errors
-    /// A socket failed in a way that will not pass.
-    pub fn poll(
+    /// A socket failed permanently.
+    pub(super) fn poll(
         &mut self,
         timeout: Duration,
         give: &mut impl FnMut(Datagram<'_>),
@@ -117,43 +119,41 @@ impl Sockets {
         let ready = self.wait(timeout)?;
         self.busy = ready.contains(&true);
         let mut drained = Drained::Yes;
-        for (listener, ready) in self.listeners.iter_mut().zip(ready) {
+        for (socket, ready) in self.sockets.iter_mut().zip(ready) {
             if !ready {
-                listener.look_for_drops();
-            } else if listener.receive(&mut self.inbox, give)? == Drained::No {
+                socket.look_for_drops();
+            } else if socket.receive(&mut self.recv_buffer, give)? == Drained::No {
                 drained = Drained::No;
             }
         }
         Ok(drained)
     }
 
-    /// The ports, in the order in which they were given to [`Sockets::open`].
-    pub fn ports(&self) -> impl Iterator<Item = u16> {
-        self.listeners.iter().map(|listener| listener.port)
+    /// The ports, in the order of [`Sockets::open`].
+    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.sockets.iter().map(|socket| socket.port)
     }
 
-    /// The smallest receive buffer of all ports, in bytes. Less than [`Sockets::BUFFER_NEEDED`] deserves a warning:
-    /// without `CAP_NET_ADMIN`, `net.core.rmem_max` is the limit.
-    #[must_use]
-    pub fn buffer(&self) -> usize {
-        self.listeners.iter().map(|listener| listener.buffer).min().unwrap_or_default()
+    /// The smallest receive buffer of all ports, in bytes. Without `CAP_NET_ADMIN`, `net.core.rmem_max` limits it.
+    pub(super) fn buffer(&self) -> usize {
+        self.sockets.iter().map(|socket| socket.buffer).min().unwrap_or_default()
     }
 
-    /// What became of the datagrams of each port.
-    pub fn counters(&self) -> impl Iterator<Item = (u16, &Counters)> {
-        self.listeners.iter().map(|listener| (listener.port, &listener.counters))
+    /// The counters of each port.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (u16, &Counters)> {
+        self.sockets.iter().map(|socket| (socket.port, &socket.counters))
     }
 
-    /// Datagrams of each port that the kernel dropped, since nobody took them from the receive buffer in time. Whose they
-    /// were it does not say. What segmentation offload put together counts as one.
-    pub fn dropped(&self) -> impl Iterator<Item = (u16, u64)> {
-        self.listeners.iter().map(|listener| (listener.port, listener.dropped))
+    /// Datagrams of each port that the kernel dropped because the receive buffer was full. Datagrams that segmentation offload
+    /// merged count as one.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.sockets.iter().map(|socket| (socket.port, socket.dropped))
     }
 
-    /// Which sockets have something, by the order of the listeners.
+    /// Which sockets are readable, in the order of the sockets.
     fn wait(&self, timeout: Duration) -> Result<Vec<bool>, TzspError> {
         let mut sockets: Vec<_> =
-            self.listeners.iter().map(|listener| PollFd::new(&listener.socket, PollFlags::IN)).collect();
+            self.sockets.iter().map(|socket| PollFd::new(&socket.socket, PollFlags::IN)).collect();
         let timeout = Timespec::try_from(timeout).ok();
         match poll(&mut sockets, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -163,20 +163,13 @@ impl Sockets {
     }
 }
 
-impl Listener {
+impl PortSocket {
     fn open(port: u16) -> Result<Self, TzspError> {
         let socket = bind(port).map_err(|error| TzspError::Bind { port, error })?;
-        let option = |level, name, option| {
-            inbox::set_option(socket.as_fd(), level, name, 1).map_err(|error| TzspError::Option {
-                option,
-                port,
-                error,
-            })
-        };
-        option(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, "SO_TIMESTAMPNS")?;
-        option(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, "SO_RXQ_OVFL")?;
-        // Kernels before 5.0 do without: it only saves time.
-        let _ = option(libc::SOL_UDP, libc::UDP_GRO, "UDP_GRO");
+        enable(&socket, sockopt::ReceiveTimestampns, &true, "SO_TIMESTAMPNS", port)?;
+        enable(&socket, sockopt::RxqOvfl, &1, "SO_RXQ_OVFL", port)?;
+        // Optional, since Linux 5.0: it saves time.
+        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
         let port =
             socket.local_addr().ok().and_then(|address| address.as_socket()).map_or(port, |a| a.port());
         let buffer = enlarge_buffer(&socket).map_err(|error| TzspError::Option {
@@ -187,20 +180,20 @@ impl Listener {
         Ok(Self { socket, port, buffer, dropped: 0, dropped_low: 0, counters: Counters::default() })
     }
 
-    /// Takes what the socket has.
+    /// Receives what the socket has.
     fn receive(
         &mut self,
-        inbox: &mut Inbox,
+        buffer: &mut RecvBuffer,
         give: &mut impl FnMut(Datagram<'_>),
     ) -> Result<Drained, TzspError> {
         for _ in 0..ROUNDS {
-            let more = match inbox.receive(self.socket.as_fd()) {
+            let more = match buffer.receive(self.socket.as_fd()) {
                 Ok(more) => more,
-                // A sender's host said that a port is closed, which is of no interest to who only receives; or a signal.
+                // An ICMP error that a datagram of ours caused, or a signal.
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(TzspError::Receive { port: self.port, error }),
             };
-            for message in inbox.messages() {
+            for message in buffer.messages() {
                 self.take(&message, give);
             }
             if !more {
@@ -210,44 +203,69 @@ impl Listener {
         Ok(Drained::No)
     }
 
-    /// Takes a message apart, into datagrams and packets.
+    /// Splits a message into datagrams, and unpacks their packets.
     #[inline]
     fn take(&mut self, message: &Message<'_>, give: &mut impl FnMut(Datagram<'_>)) {
-        let told = Ancillary::read(message.control);
-        if let Some(dropped) = told.dropped {
+        if let Some(dropped) = message.dropped {
             self.note_drops(dropped);
         }
-        let envelope = Envelope {
-            sender: ancillary::sender(message.name).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        let meta = DatagramMeta {
+            sender: message.sender.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             listen_port: self.port,
-            time: told.time.unwrap_or_else(now),
+            time: message.time.unwrap_or_else(now),
             missing: 0,
         };
-        match told.segment {
+        match message.segment {
             Some(len) if len < message.bytes.len() => {
                 for segment in message.bytes.chunks(len) {
-                    self.counters.unpack(envelope, segment, give);
+                    self.counters.unpack(meta, segment, give);
                 }
             }
-            _ => self.counters.unpack(envelope, message.bytes, give),
+            _ => self.counters.unpack(meta, message.bytes, give),
         }
     }
 
-    /// The kernel tells of drops with the next datagram. After the last one it has to be asked.
+    /// The kernel reports drops only with the next datagram. When none follows, they are read here.
     fn look_for_drops(&mut self) {
-        if let Ok(dropped) = inbox::dropped(self.socket.as_fd()) {
-            self.note_drops(dropped);
+        if let Ok(memory) = getsockopt(&self.socket, SocketMemory) {
+            self.note_drops(memory[SK_MEMINFO_DROPS]);
         }
     }
 
-    /// The kernel's counter says `low`, in which it wraps around.
+    /// The kernel's counter of 32 bits reads `low`.
     fn note_drops(&mut self, low: u32) {
         self.dropped += u64::from(low.wrapping_sub(self.dropped_low));
         self.dropped_low = low;
     }
 }
 
-/// A socket on `port` of all addresses: one of both families, if there are both.
+/// The counters of a socket's memory (linux/sock_diag.h), since Linux 4.12.
+type MemoryInfo = [u32; 9];
+
+/// The index of the dropped datagrams in [`MemoryInfo`].
+const SK_MEMINFO_DROPS: usize = 8;
+
+sockopt_impl!(
+    /// Reads the counters of a socket's memory.
+    SocketMemory, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, MemoryInfo
+);
+
+/// Sets a required socket option.
+fn enable<O: SetSockOpt>(
+    socket: &Socket,
+    option: O,
+    value: &O::Val,
+    name: &'static str,
+    port: u16,
+) -> Result<(), TzspError> {
+    setsockopt(socket, option, value).map_err(|errno| TzspError::Option {
+        option: name,
+        port,
+        error: errno.into(),
+    })
+}
+
+/// A socket on `port` of all addresses: of both families, if the host has both.
 fn bind(port: u16) -> io::Result<Socket> {
     let both = || {
         let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
@@ -259,24 +277,23 @@ fn bind(port: u16) -> io::Result<Socket> {
         if error.kind() == io::ErrorKind::AddrInUse {
             return Err(error);
         }
-        // IPv6 is not compiled in, or switched off.
+        // The kernel has no IPv6, or it is disabled.
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
         Ok(socket)
     })
 }
 
-/// Makes the receive buffer as large as is wanted and allowed, and returns its size.
+/// Requests a large receive buffer, and returns the size that the kernel granted, in bytes.
 fn enlarge_buffer(socket: &Socket) -> io::Result<usize> {
-    let wanted = BUFFER_WANTED as i32;
-    // The first goes beyond `net.core.rmem_max`, and needs CAP_NET_ADMIN. The second is cut there without an error.
-    inbox::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, wanted)
-        .or_else(|_| inbox::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, wanted))?;
-    // The kernel doubles what it is told, for its own bookkeeping, and reports the double (socket(7)).
+    // The first ignores `net.core.rmem_max` and needs CAP_NET_ADMIN. The second is limited by it, without an error.
+    setsockopt(socket, sockopt::RcvBufForce, &BUFFER_WANTED)
+        .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &BUFFER_WANTED))?;
+    // The kernel doubles the value for its own bookkeeping, and returns the double (socket(7)).
     Ok(socket.recv_buffer_size()? / 2)
 }
 
-/// Whether an error says nothing about the next call.
+/// Whether the next call may succeed.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused)
 }
@@ -289,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    /// What was given: the sender, and the length of the packet.
+    /// The sender and the length of each packet.
     fn poll_for(sockets: &mut Sockets, packets: usize) -> Vec<(IpAddr, usize)> {
         let mut given = Vec::new();
         while given.len() < packets {
@@ -309,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn routers_of_both_families_on_several_ports() {
+    fn receives_from_both_families_on_several_ports() {
         let mut sockets = Sockets::open(&[0, 0]).unwrap();
         let ports: Vec<_> = sockets.ports().collect();
         let router = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -318,7 +335,7 @@ mod tests {
             router.send_to(&datagram(len), ("127.0.0.1", port)).unwrap();
             expected.push((IpAddr::V4(Ipv4Addr::LOCALHOST), len));
         }
-        // Where there is IPv6 at all.
+        // If the host has IPv6.
         if let Ok(router) = UdpSocket::bind("[::1]:0") {
             router.send_to(&datagram(7), ("::1", ports[1])).unwrap();
             expected.push((IpAddr::V6(Ipv6Addr::LOCALHOST), 7));
@@ -328,20 +345,20 @@ mod tests {
     }
 
     #[test]
-    fn offloaded_datagrams_are_cut_again() {
+    fn merged_datagrams_are_split() {
         let mut sockets = Sockets::open(&[0]).unwrap();
         let port = sockets.ports().next().unwrap();
         let router = UdpSocket::bind("127.0.0.1:0").unwrap();
         router.connect(("127.0.0.1", port)).unwrap();
         let train = [datagram(100), datagram(100), datagram(60)].concat();
-        inbox::set_option(router.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 105).unwrap();
+        setsockopt(&router, sockopt::UdpGsoSegment, &105).unwrap();
         router.send(&train).unwrap();
         let lens: Vec<_> = poll_for(&mut sockets, 3).into_iter().map(|(_, len)| len).collect();
         assert_eq!(lens, [100, 100, 60]);
     }
 
     #[test]
-    fn what_gives_no_packet_is_counted() {
+    fn datagrams_without_a_packet_are_counted() {
         let mut sockets = Sockets::open(&[0]).unwrap();
         let port = sockets.ports().next().unwrap();
         let router = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -350,17 +367,15 @@ mod tests {
         }
         poll_for(&mut sockets, 1);
         let expected =
-            Counters { datagrams: 4, packets: 1, idle: 1, errors: [1, 1, 0, 0, 0, 0], incomplete: 0 };
+            Counters { datagrams: 4, packets: 1, keepalives: 1, errors: [1, 1, 0, 0, 0, 0], truncated: 0 };
         assert_eq!(sockets.counters().collect::<Vec<_>>(), [(port, &expected)]);
     }
 
     #[test]
-    fn what_does_not_fit_the_buffer_is_known_when_all_is_quiet() {
+    fn drops_are_known_without_a_further_datagram() {
         let mut sockets = Sockets::open(&[0]).unwrap();
         let port = sockets.ports().next().unwrap();
-        let small =
-            inbox::set_option(sockets.listeners[0].socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 4096);
-        small.unwrap();
+        setsockopt(&sockets.sockets[0].socket, sockopt::RcvBuf, &4096).unwrap();
         let router = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..100 {
             router.send_to(&datagram(1000), ("127.0.0.1", port)).unwrap();
@@ -369,7 +384,7 @@ mod tests {
         while sockets.wait(Duration::ZERO).unwrap()[0] {
             sockets.poll(Duration::ZERO, &mut |_| packets += 1).unwrap();
         }
-        sockets.poll(Duration::ZERO, &mut |_| panic!("there was more")).unwrap();
+        sockets.poll(Duration::ZERO, &mut |_| panic!("more datagrams")).unwrap();
         assert!(packets < 100);
         assert_eq!(sockets.dropped().collect::<Vec<_>>(), [(port, 100 - packets)]);
     }

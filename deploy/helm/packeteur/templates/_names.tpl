@@ -1,9 +1,9 @@
-{{/* What things are called. */}}
+{{/* Names and labels. */}}
 {{- define "packeteur.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* 52 characters and the longest suffix, `-collector`, are what a label can hold. */}}
+{{/* At most 52 characters, so that a name with the suffix `-collector` fits into a label. */}}
 {{- define "packeteur.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
@@ -41,8 +41,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* Where the nodes' captures send to. A pod's own name, not a service's address: a capture leaves its own relay out by the
-     addresses of the endpoint, and those of a service become others on the way. */}}
+{{/* The endpoint of the nodes' captures. It names the pod, not a service: a capture excludes its own relay traffic by the
+     endpoint's addresses, and a service's address is rewritten on the way. */}}
 {{- define "packeteur.relayEndpoint" -}}
 {{- if .Values.relayEndpoint }}
 {{- .Values.relayEndpoint }}
@@ -52,8 +52,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* A container that may do nothing but its work. */}}
-{{- define "packeteur.confined" -}}
+{{/* Security context of containers without privileges. */}}
+{{- define "packeteur.unprivileged" -}}
 allowPrivilegeEscalation: false
 capabilities:
   drop: [ALL]

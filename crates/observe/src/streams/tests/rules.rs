@@ -1,8 +1,8 @@
-//! One test for each rule.
+//! One test for each rule of the analysis.
 
 use super::check;
 
-/// SYN at 0 ms, SYN and ACK at 5, ACK at 10: the handshake took 10 ms. Then it is 1001 and 5001.
+/// A handshake of 10 ms, after which the sequence numbers are 1001 and 5001.
 const HANDSHAKE: &str = "
     0 > S 1000 0 :
     5 < SA 5000 1001 : delay=5
@@ -15,7 +15,7 @@ fn check_established(rest: &str) {
 }
 
 #[test]
-fn data_and_its_acknowledgments_are_nothing_special() {
+fn data_and_acknowledgments_have_no_events() {
     check_established(
         "20 > PA 1001 5001 len=100 :
          25 < A 5001 1101 : delay=5
@@ -27,7 +27,7 @@ fn data_and_its_acknowledgments_are_nothing_special() {
 }
 
 #[test]
-fn a_timer_sends_again() {
+fn a_late_copy_is_a_retransmission() {
     check_established(
         "20 > A 1001 5001 len=100 :
          220 > A 1001 5001 len=100 : retransmission
@@ -36,7 +36,7 @@ fn a_timer_sends_again() {
 }
 
 #[test]
-fn duplicate_acks_send_again_within_20_ms() {
+fn a_fast_retransmission_follows_duplicate_acks_within_20_ms() {
     let lost = "20 > A 1001 5001 len=100 :
          21 > A 1201 5001 len=100 : gap
          22 < A 5001 1101 : delay=2
@@ -46,17 +46,17 @@ fn duplicate_acks_send_again_within_20_ms() {
          24 < A 5001 1101 : duplicate-ack
          25 > A 1101 5001 len=100 : retransmission fast"
     ));
-    // Two are enough, one is not: then it is as good as reordered, or not, by time.
+    // Two duplicate ACKs are enough. With one the time decides whether it is out of order.
     check_established(&format!("{lost}\n 25 > A 1101 5001 len=100 : out-of-order"));
     check_established(&format!("{lost}\n 41 > A 1101 5001 len=100 : retransmission"));
-    for (when, shows) in [("43.999999", "retransmission fast"), ("44", "retransmission")] {
+    for (when, events) in [("43.999999", "retransmission fast"), ("44", "retransmission")] {
         check_established(&format!(
             "{lost}
              24 < A 5001 1101 : duplicate-ack
-             {when} > A 1101 5001 len=100 : {shows}"
+             {when} > A 1101 5001 len=100 : {events}"
         ));
     }
-    // Only what they ask for.
+    // Only the segment that the duplicate ACKs ask for.
     check_established(&format!(
         "{lost}
          24 < A 5001 1101 : duplicate-ack
@@ -65,7 +65,7 @@ fn duplicate_acks_send_again_within_20_ms() {
 }
 
 #[test]
-fn what_was_acknowledged_is_sent_again_in_vain() {
+fn a_retransmission_of_acknowledged_data_is_spurious() {
     check_established(
         "20 > A 1001 5001 len=100 :
          25 < A 5001 1101 : delay=5
@@ -76,27 +76,27 @@ fn what_was_acknowledged_is_sent_again_in_vain() {
 }
 
 #[test]
-fn the_network_reorders_within_a_round_trip() {
-    // The handshake was not seen: 3 ms, exclusive.
-    for (when, shows) in [("2.999999", "out-of-order"), ("3", "retransmission")] {
+fn segments_are_out_of_order_within_the_initial_rtt() {
+    // Without a handshake the limit is 3 ms, exclusive.
+    for (when, events) in [("2.999999", "out-of-order"), ("3", "retransmission")] {
         check(&format!(
             "0 > A 1000 1 len=100 :
              0 > A 1200 1 len=100 : gap
-             {when} > A 1100 1 len=100 : {shows}"
+             {when} > A 1100 1 len=100 : {events}"
         ));
     }
-    // It took 10 ms.
-    for (when, shows) in [("30.999999", "out-of-order"), ("31", "retransmission")] {
+    // The handshake took 10 ms.
+    for (when, events) in [("30.999999", "out-of-order"), ("31", "retransmission")] {
         check_established(&format!(
             "20 > A 1001 5001 len=100 :
              21 > A 1201 5001 len=100 : gap
-             {when} > A 1101 5001 len=100 : {shows}"
+             {when} > A 1101 5001 len=100 : {events}"
         ));
     }
 }
 
 #[test]
-fn the_last_segment_was_not_overtaken() {
+fn a_copy_of_the_last_segment_is_not_out_of_order() {
     check(
         "0 > A 1000 1 len=100 :
          1 > A 1100 1 len=100 :
@@ -106,7 +106,7 @@ fn the_last_segment_was_not_overtaken() {
 }
 
 #[test]
-fn a_gap_is_one_whatever_its_size() {
+fn each_jump_is_one_gap() {
     check_established(
         "20 > A 1001 5001 len=10 :
          21 > A 9011 5001 len=1 : gap
@@ -117,34 +117,34 @@ fn a_gap_is_one_whatever_its_size() {
 }
 
 #[test]
-fn an_ack_of_what_was_not_seen_is_said_once() {
+fn an_ack_of_unseen_segments_is_reported_once() {
     check_established(
-        "20 < A 5001 1101 : ack-of-unseen
+        "20 < A 5001 1101 : acked-unseen
          21 < A 5001 1201 :
          22 > A 1201 5001 len=100 : gap
-         23 < A 5001 1301 : ack-of-unseen delay=1
+         23 < A 5001 1301 : acked-unseen delay=1
          24 > A 1301 5001 len=100 :
          25 < A 5001 1401 : delay=1",
     );
 }
 
 #[test]
-fn after_an_ack_of_what_was_not_seen_resending_counts_as_asked_for() {
+fn a_retransmission_after_an_ack_of_unseen_segments_is_fast() {
     check(
         "0 > A 1000 5000 :
          1 < A 5000 1000 len=30 :
-         2 < A 5030 1010 len=0 : ack-of-unseen
+         2 < A 5030 1010 len=0 : acked-unseen
          3 < A 5000 1000 len=5 : retransmission fast",
     );
-    // A duplicate ACK begins to count anew.
+    // A duplicate ACK restarts the count.
     check(
         "0 > A 1000 5000 :
          1 < A 5000 1000 len=30 :
-         2 < A 5030 1010 len=0 : ack-of-unseen
+         2 < A 5030 1010 len=0 : acked-unseen
          3 > A 1000 5000 : duplicate-ack
          4 < A 5000 1000 len=5 : retransmission",
     );
-    // Duplicate ACKs that were there before say it too.
+    // The same after earlier duplicate ACKs.
     check(
         "0 > A 1000 5000 :
          1 > A 1000 5000 : duplicate-ack
@@ -153,7 +153,7 @@ fn after_an_ack_of_what_was_not_seen_resending_counts_as_asked_for() {
 }
 
 #[test]
-fn numbers_go_round() {
+fn sequence_numbers_wrap_around() {
     check(
         "0 > S 4294967294 0 :
          5 < SA 4294967290 4294967295 : delay=5
@@ -168,7 +168,7 @@ fn numbers_go_round() {
 }
 
 #[test]
-fn a_keep_alive_is_one_number_back() {
+fn a_keep_alive_is_one_before_the_expected_number() {
     check_established(
         "1000 > A 1000 5001 : keep-alive
          1001 < A 5001 1001 : keep-alive-ack
@@ -182,7 +182,7 @@ fn a_keep_alive_is_one_number_back() {
 }
 
 #[test]
-fn a_window_of_zero_counts_each_time() {
+fn each_zero_window_counts() {
     check_established(
         "20 < A 5001 1001 win=0 : zero-window
          21 < A 5001 1001 win=0 : zero-window
@@ -193,20 +193,20 @@ fn a_window_of_zero_counts_each_time() {
 }
 
 #[test]
-fn a_probe_looks_whether_the_window_has_opened() {
+fn one_byte_into_a_closed_window_is_a_probe() {
     check_established(
         "20 > A 1001 5001 len=100 :
          21 < A 5001 1101 win=0 : zero-window delay=1
          300 > A 1101 5001 len=1 : zero-window-probe
          301 < A 5001 1101 win=0 : zero-window zero-window-probe-ack
          600 > A 1101 5001 len=1 : zero-window-probe
-         601 < A 5001 1102 win=50 : ack-of-unseen delay=301
+         601 < A 5001 1102 win=50 : acked-unseen delay=301
          602 > A 1102 5001 len=10 : gap",
     );
 }
 
 #[test]
-fn a_duplicate_ack_repeats_everything() {
+fn a_duplicate_ack_changes_nothing() {
     check_established(
         "20 < A 5001 1001 : duplicate-ack
          21 < A 5001 1001 win=101 : window-update
@@ -215,7 +215,7 @@ fn a_duplicate_ack_repeats_everything() {
          24 < FA 5002 1001 win=101 :
          25 < A 5002 1001 win=101 : keep-alive",
     );
-    // MPTCP's signals are none: a new kind of them is told by the segment before.
+    // The first segment after a new MPTCP subtype is not a duplicate ACK.
     check_established(
         "20 > A 1001 5001 mptcp=4 : duplicate-ack
          21 > A 1001 5001 mptcp=4 :
@@ -226,19 +226,19 @@ fn a_duplicate_ack_repeats_everything() {
 }
 
 #[test]
-fn a_window_is_full_when_its_last_byte_is_sent() {
+fn the_last_byte_of_the_window_fills_it() {
     check_established(
         "20 < A 5001 1001 win=100 : window-update
          21 > A 1001 5001 len=99 :
          22 > A 1100 5001 len=1 : window-full
          23 > FA 1100 5001 len=1 : out-of-order",
     );
-    // Not known without the handshake.
+    // The scale is unknown without a handshake.
     check("0 < A 5000 1000 win=100 :\n 1 > A 1000 5000 len=100 :");
 }
 
 #[test]
-fn windows_are_scaled_where_both_sides_agreed() {
+fn windows_are_scaled_if_both_syns_offer_it() {
     let with = |offer: &str, answer: &str, rest: &str| {
         check(&format!(
             "0 > S 1000 0 {offer} :
@@ -247,12 +247,12 @@ fn windows_are_scaled_where_both_sides_agreed() {
              {rest}"
         ));
     };
-    // The window of the SYN itself is never scaled.
+    // A SYN's window is never scaled.
     with("ws=7", "ws=1", "11 > A 1001 5001 len=1000 : window-full");
     with("ws=7", "ws=1", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=198 : window-full");
     with("ws=7", "", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=99 : window-full");
     with("", "ws=1", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=99 : window-full");
-    // 15 is taken for 14.
+    // A shift count of 15 is taken for 14.
     with("", "", "11 < A 5001 1001 win=1 : window-update\n 12 > A 1001 5001 len=1 : window-full");
     with(
         "ws=0",
@@ -262,21 +262,21 @@ fn windows_are_scaled_where_both_sides_agreed() {
 }
 
 #[test]
-fn a_syn_with_another_number_is_another_connection() {
+fn a_syn_with_another_sequence_number_reuses_the_port() {
     check_established(
         "20 > A 1001 5001 len=100 :
          30 > S 700 0 : port-reuse
          35 < SA 9000 701 : delay=5
          36 > A 701 9001 : delay=1",
     );
-    // The number is known from the first segment that was seen, or acknowledged.
+    // The initial number is known from the first segment, or its acknowledgment.
     check("0 > A 1001 5001 :\n 1 > S 1000 0 : retransmission\n 2 < S 5000 0 :\n 3 < S 5001 0 : port-reuse");
-    // An answer that has another number is none; but it is what the next SYN is compared with.
+    // A different SYN/ACK does not reset the connection, but later SYNs are compared with it.
     check_established("20 < SA 7000 1001 : gap port-reuse\n 21 < S 7000 0 : gap");
 }
 
 #[test]
-fn a_syn_and_a_fin_can_be_sent_again() {
+fn syn_and_fin_are_retransmitted() {
     check(
         "0 > S 1000 0 :
          1000 > S 1000 0 : retransmission
@@ -290,7 +290,7 @@ fn a_syn_and_a_fin_can_be_sent_again() {
 }
 
 #[test]
-fn boundaries_may_change_when_sent_again() {
+fn a_retransmission_may_have_other_boundaries() {
     check_established(
         "20 > A 1001 5001 len=100 :
          220 > A 1051 5001 len=100 : retransmission
@@ -300,8 +300,8 @@ fn boundaries_may_change_when_sent_again() {
 }
 
 #[test]
-fn an_acknowledgment_has_one_delay() {
-    // Cumulative: that of the segment that ends there. Partial: none.
+fn an_ack_gives_at_most_one_delay() {
+    // A cumulative ACK gives that of the segment that ends there, a partial ACK none.
     check_established(
         "20 > A 1001 5001 len=100 :
          21 > A 1101 5001 len=100 :
@@ -313,7 +313,7 @@ fn an_acknowledgment_has_one_delay() {
 }
 
 #[test]
-fn a_reset_needs_no_acknowledgment_number() {
+fn a_reset_without_ack_acknowledges_nothing() {
     check_established(
         "20 < R 5001 0 win=0 : reset
          21 > A 1001 5001 len=100 :
@@ -322,12 +322,12 @@ fn a_reset_needs_no_acknowledgment_number() {
 }
 
 #[test]
-fn data_may_come_with_a_syn() {
+fn a_syn_may_carry_data() {
     check("0 > S 1000 0 len=10 :\n 5 < SA 5000 1011 : delay=5\n 10 > A 1011 5001 : delay=5");
 }
 
 #[test]
-fn who_talks_to_itself_has_one_direction() {
+fn a_connection_to_itself_is_one_stream() {
     let mut streams = super::streams();
     let described = |text| {
         let mut described = super::Described::new(text);
@@ -337,12 +337,12 @@ fn who_talks_to_itself_has_one_direction() {
         described
     };
     let both = [described("0 > A 1000 1 len=10 a=80"), described("1 > A 990 1 len=10 a=80")];
-    let shown = both.map(|segment| super::describe(&streams.observe(&segment.observed(super::HERE))));
-    assert_eq!((shown, streams.len()), (["".into(), "out-of-order".into()], 1));
+    let found = both.map(|segment| super::describe(&streams.observe(super::HERE, &segment.packet())));
+    assert_eq!((found, streams.len()), (["".into(), "out-of-order".into()], 1));
 }
 
 #[test]
-fn a_clock_that_goes_back_shows_neither_reordering_nor_haste() {
+fn times_that_go_back_are_neither_out_of_order_nor_fast() {
     check("10 > A 1000 1 len=100 :\n 9 > A 1200 1 len=100 : gap\n 8 > A 1100 1 len=100 : retransmission");
     check("10 > A 1000 1 len=100 :\n 9 < A 1 1100 : delay=-1");
 }

@@ -1,12 +1,15 @@
-//! What a scrape shows.
+//! The series of a scrape.
 
-use std::net::Ipv4Addr;
-use std::sync::Mutex;
+use std::collections::HashSet;
 
+use metrics::Exposition;
+use parking_lot::Mutex;
+use prometheus::TextEncoder;
+
+use super::super::collect;
 use super::*;
-use crate::Exposition;
 
-/// A connection of which each side has sent something worth a figure: the client an HTTP request, twice.
+/// A connection in which the client sends its request twice.
 const CONNECTION: &str = "
     0 > S 1000 0 ws=7
     5 < SA 5000 1001 ws=7
@@ -19,13 +22,16 @@ const CONNECTION: &str = "
     1501 > A 1101 5352
 ";
 
+/// The totals, sorted by name as a registry does, and the table.
 fn expose(streams: Streams, origins: &Origins) -> String {
-    let mut out = Exposition::new();
-    Streams::expose(&Mutex::new(streams), origins, &mut out);
-    out.into_string()
+    let (streams, mut out) = (Mutex::new(streams), Exposition::new());
+    let mut families = collect::collect(&streams, origins);
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    Streams::write_table(&streams, origins, &mut out);
+    TextEncoder::new().encode_to_string(&families).unwrap() + out.as_str()
 }
 
-/// The samples whose names begin with one of those.
+/// The samples whose names start with one of `prefixes`.
 fn samples(text: &str, prefixes: &[&str]) -> String {
     let begins = |line: &&str| prefixes.iter().any(|prefix| line.starts_with(prefix));
     text.lines().filter(begins).collect::<Vec<_>>().join("\n")
@@ -91,7 +97,7 @@ fn a_stream_has_one_series_of_each_metric() {
 }
 
 #[test]
-fn an_origin_has_totals() {
+fn each_origin_has_totals() {
     let mut streams = streams();
     observe(&mut streams, HERE, CONNECTION);
     let text = expose(streams, &origins());
@@ -101,15 +107,15 @@ fn an_origin_has_totals() {
         .map(|line| format!("{line}\n"))
         .collect();
     insta::assert_snapshot!(nonzero, @r#"
-    packeteur_tcp_streams 2
-    packeteur_tcp_segments_total 9
     packeteur_tcp_bytes_total 550
     packeteur_tcp_connections_opened_total 1
+    packeteur_tcp_initial_rtt_seconds_sum 0.01
+    packeteur_tcp_initial_rtt_seconds_count 1
     packeteur_tcp_retransmits_total 1
     packeteur_tcp_rtt_seconds_sum 0.222
     packeteur_tcp_rtt_seconds_count 5
-    packeteur_tcp_initial_rtt_seconds_sum 0.01
-    packeteur_tcp_initial_rtt_seconds_count 1
+    packeteur_tcp_segments_total 9
+    packeteur_tcp_streams 2
     "#);
     insta::assert_snapshot!(samples(&text, &["packeteur_tcp_initial_rtt_seconds"]), @r#"
     packeteur_tcp_initial_rtt_seconds_bucket{le="0.0001"} 0
@@ -135,10 +141,10 @@ fn an_origin_has_totals() {
 }
 
 #[test]
-fn a_series_says_where_it_was_seen() {
+fn series_have_the_labels_of_their_origin() {
     let mut origins = Origins::new(Scope::SourceAndDevice);
     for device in ["eth0", "eth1"] {
-        origins.intern(&Origin { source: "edge".into(), device: device.into(), listen_port: None });
+        origins.register(&Origin { source: "edge".into(), device: device.into(), listen_port: None });
     }
     let mut streams = streams();
     for origin in [OriginId(0), OriginId(1)] {
@@ -153,7 +159,7 @@ fn a_series_says_where_it_was_seen() {
 }
 
 #[test]
-fn states_are_those_of_the_sender() {
+fn the_state_is_that_of_the_sender() {
     let mut streams = streams();
     observe(&mut streams, HERE, "0 > FA 1 1\n 1 < RA 1 2\n 2 > A 1 1 a=2\n 3 > FA 1 1 a=3\n 4 > RA 2 1 a=3");
     insta::assert_snapshot!(samples(&expose(streams, &origins()), &["tcp_resets", "tcp_stream_count"]), @r#"
@@ -166,8 +172,8 @@ fn states_are_those_of_the_sender() {
 }
 
 #[test]
-fn a_scrape_shows_those_with_most_bytes() {
-    let mut streams = Streams::new(Config { export: 2, max_streams: 100, ..Config::default() });
+fn a_scrape_exports_the_streams_with_most_bytes() {
+    let mut streams = Streams::new(StreamsConfig { export: 2, max_streams: 100, ..StreamsConfig::default() });
     for (port, len) in [(1, 10), (2, 30), (3, 5), (4, 20)] {
         observe(&mut streams, HERE, &format!("0 > A 1 1 len={len} a={port}"));
     }
@@ -179,21 +185,21 @@ fn a_scrape_shows_those_with_most_bytes() {
 }
 
 #[test]
-fn a_scrape_shows_nothing_that_has_expired() {
+fn a_scrape_leaves_out_expired_streams() {
     let mut streams = streams();
     for port in 0..2_000 {
         observe(&mut streams, HERE, &format!("0 > A 1 1 len=1 a={port}"));
     }
     observe(&mut streams, HERE, "301000 > A 1 1 len=1 a=9999");
-    assert!(streams.len() > 1, "they have not been forgotten yet");
+    assert!(streams.len() > 1, "they have not been removed yet");
     let text = samples(&expose(streams, &origins()), &["tcp_bytes"]);
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]
-fn a_moment_lasts_a_second() {
+fn the_bitrate_is_measured_over_at_least_a_second() {
     let mut streams = streams();
-    // 500 bytes in the first second, 1000 in the second that follows, then 1500 within two.
+    // 500 bytes in the first second, 1000 in the next one, then 1500 within two seconds.
     observe(
         &mut streams,
         HERE,
@@ -215,20 +221,31 @@ fn a_moment_lasts_a_second() {
 }
 
 #[test]
-fn names_are_in_order() {
+fn samples_follow_their_family_and_no_series_is_written_twice() {
     let mut streams = streams();
     for port in 0..50 {
         observe(&mut streams, HERE, &format!("0 > A 1 1 a={port}"));
     }
-    // A family's samples follow its header, and no label is written twice.
     let text = expose(streams, &origins());
-    let mut family = "";
+    let (mut families, mut series, mut family) = (HashSet::new(), HashSet::new(), "");
     for line in text.lines() {
         match line.strip_prefix("# TYPE ") {
-            Some(rest) => family = rest.split(' ').next().unwrap(),
+            Some(rest) => {
+                family = rest.split(' ').next().unwrap();
+                assert!(families.insert(family), "{family} is declared twice");
+            }
             None if line.starts_with('#') => {}
-            None => assert!(line.starts_with(family), "{line} in {family}"),
+            None => {
+                assert!(line.starts_with(family), "{line} in {family}");
+                let (name, _) = line.rsplit_once(' ').unwrap();
+                assert!(series.insert(name), "{name} is written twice");
+                let labels = name.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+                let names: Vec<_> =
+                    labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+                let unique: HashSet<_> = names.iter().collect();
+                assert_eq!(names.len(), unique.len(), "{name} has a label twice");
+            }
         }
     }
-    assert!(text.contains(&Ipv4Addr::new(10, 0, 0, 1).to_string()));
+    assert!(series.len() > 50 * 15, "{} series", series.len());
 }

@@ -1,0 +1,100 @@
+//! Why a message cannot be decoded.
+
+use packet::record::RecordError;
+
+use crate::layout::{FIXED_LEN, MAX_HEADER, MAX_PAYLOAD, VERSION};
+
+/// Why a message is not a batch that this version can read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The message is something other than a batch.
+    #[error("not a batch: the message does not begin with `PKTR`")]
+    Magic,
+    /// The batch has another version of the layout.
+    #[error("batch version {got} is not supported, only version {VERSION}: update the older program")]
+    Version {
+        /// The version in the header.
+        got: u8,
+    },
+    /// The message is shorter than its header.
+    #[error("the batch is truncated: its header has {needed} bytes, the message {had}")]
+    Truncated {
+        /// Bytes that the header should have.
+        needed: usize,
+        /// Bytes of the message.
+        had: usize,
+    },
+    /// The header length is out of range.
+    #[error("batch header length {got} is not between {FIXED_LEN} and {MAX_HEADER}")]
+    HeaderLength {
+        /// The length in the header.
+        got: u32,
+    },
+    /// The payload length is out of range.
+    #[error("batch payload length {got} is above {MAX_PAYLOAD}")]
+    PayloadLength {
+        /// The length in the header.
+        got: u32,
+    },
+    /// The compression code is unknown.
+    #[error("unknown batch compression {got} (known: 0 none, 1 lz4, 2 zstd)")]
+    Compression {
+        /// The code in the header.
+        got: u8,
+    },
+    /// The payload cannot be decompressed.
+    #[error("cannot decompress the batch's payload: {why}")]
+    Decompress {
+        /// The decompressor's error.
+        why: String,
+    },
+    /// A field of the header is malformed or missing.
+    #[error("batch field {kind} at offset {offset} {why}")]
+    Field {
+        /// The field's number.
+        kind: u16,
+        /// Its offset in the fields, in bytes.
+        offset: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The payload does not consist of whole records.
+    #[error("batch payload: {0}")]
+    Record(#[from] RecordError),
+    /// The header contradicts the payload.
+    #[error("the batch's header says {claimed} {what}, the payload has {found}")]
+    Mismatch {
+        /// What was counted.
+        what: &'static str,
+        /// The number in the header.
+        claimed: u64,
+        /// The number in the payload.
+        found: u64,
+    },
+}
+
+impl DecodeError {
+    /// All values of [`reason`](Self::reason).
+    pub const REASONS: [&'static str; 7] =
+        ["magic", "version", "truncated", "length", "compression", "field", "record"];
+
+    /// The value of a metric's label `reason`.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        Self::REASONS[self.reason_index()]
+    }
+
+    /// The index of [`reason`](Self::reason) in [`REASONS`](Self::REASONS).
+    #[must_use]
+    pub const fn reason_index(&self) -> usize {
+        match self {
+            Self::Magic => 0,
+            Self::Version { .. } => 1,
+            Self::Truncated { .. } => 2,
+            Self::HeaderLength { .. } | Self::PayloadLength { .. } | Self::Mismatch { .. } => 3,
+            Self::Compression { .. } | Self::Decompress { .. } => 4,
+            Self::Field { .. } => 5,
+            Self::Record(_) => 6,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The interface of an observer.
+//!
+//! A new observer is a module with a type that implements [`Observer`], usually for a `Mutex` around its state, and a row in
+//! [`Observers::new`](crate::Observers::new).
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use metrics::{Declaration, Exposition};
+use packet::{Headers, LinkType, Origin, Records, Timestamp};
+use prometheus::proto::MetricFamily;
+
+use crate::streams::analysis::SegmentAnalysis;
+use crate::{ObservedPacket, OriginId, Origins};
+
+/// Measures packets. It never changes or drops them, never waits for anything but its own lock, and never fails.
+///
+/// Capture threads call [`Observer::observe`] and [`Observer::advance`], scrapes the methods that read. A method should hold
+/// the lock of its state for less than a millisecond, because capture threads wait for it.
+pub(crate) trait Observer: Debug + Send + Sync {
+    /// Announces an origin before its first packet, and again when it has more interfaces.
+    fn register(&self, _id: OriginId, _origin: &Origin, _interfaces: &[(u32, Arc<str>)]) {}
+
+    /// Observes the packets of a chunk. Called once per chunk rather than per packet, so that dynamic dispatch and the lock
+    /// cost nothing that matters.
+    fn observe(&self, chunk: &mut Chunk<'_>);
+
+    /// Advances the packet time of `origin`, whether or not there were packets.
+    fn advance(&self, origin: BatchOrigin, now: Timestamp);
+
+    /// All families that [`Observer::collect`] may return.
+    fn declarations(&self) -> Vec<Declaration>;
+
+    /// The metrics whose number does not grow with the traffic.
+    fn collect(&self, origins: &Origins) -> Vec<MetricFamily>;
+
+    /// Writes the metrics whose number grows with the traffic.
+    fn write_table(&self, origins: &Origins, out: &mut Exposition);
+}
+
+/// The origin of a batch, by each number that an observer may count it under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchOrigin {
+    /// The origin itself.
+    pub(crate) id: OriginId,
+    /// See [`Origins::canonical`].
+    pub(crate) canonical: OriginId,
+    /// See [`Origins::canonical_with_device`].
+    pub(crate) canonical_with_device: OriginId,
+}
+
+/// Packets per chunk. Their headers take 11 KiB, which stays in the first-level cache while each observer reads them.
+const CHUNK: usize = 64;
+
+/// Consecutive packets of a batch.
+#[derive(Debug)]
+pub(crate) struct Chunk<'a> {
+    pub(crate) origin: BatchOrigin,
+    pub(crate) packets: Vec<ObservedPacket<'a>>,
+    /// The analysis of each packet, so that several observers can use it. Empty if no observer has analyzed the chunk.
+    pub(crate) analyses: Vec<SegmentAnalysis>,
+}
+
+impl<'a> Chunk<'a> {
+    /// An empty chunk, with room for `packets` packets if a chunk has room for so many.
+    pub(crate) fn new(origin: BatchOrigin, packets: usize) -> Self {
+        Self { origin, packets: Vec::with_capacity(packets.min(CHUNK)), analyses: Vec::new() }
+    }
+
+    /// Replaces the packets by the next ones of `records`. Returns whether there were any.
+    #[inline]
+    pub(crate) fn refill(&mut self, records: &mut Records<'a>, link_type: LinkType) -> bool {
+        self.packets.clear();
+        self.analyses.clear();
+        self.packets.extend(records.take(CHUNK).map(|record| ObservedPacket {
+            time: record.time,
+            wire_len: record.original,
+            bytes: record.bytes,
+            headers: Headers::parse(link_type, record.bytes, record.original),
+        }));
+        !self.packets.is_empty()
+    }
+}

@@ -1,0 +1,306 @@
+//! The capture pipeline, for the modes `capture` and `observe`: each source has a thread, which reads batches, shows them to
+//! the observers, and hands them to the relay, if there is one.
+
+mod metrics;
+mod sources;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use batch::{Batch, Interface, Limits};
+use observe::{ObservedBatch, Observers, OriginId};
+use relay::{OverflowPolicy, Push, PushConfig, RelayError, RelayHandle};
+use source::{CaptureContext, InterfaceOrder, PacketSource, Progress, Quota};
+use tracing::{error, info, warn};
+
+pub use metrics::CaptureHandle;
+pub use sources::SourceError;
+
+use crate::config::{CaptureConfig, CommonConfig, Input, InputConfig, ObserveConfig, RelayConfig};
+use crate::{Ended, Stop};
+use sources::{OpenSource, Sources};
+
+/// How long a capture that was told to stop waits for the collector to receive what is queued.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum bytes captured per packet where packets are only measured: the headers, with room for tags, extension headers and
+/// options. A segment of 64 KiB then takes a hundredth of the ring and of the copying.
+const OBSERVE_SNAPLEN: u32 = 512;
+
+/// The limits of batches that are not relayed: the defaults of those that are.
+const OBSERVE_LIMITS: Limits = Limits { bytes: 256 << 10, delay: Duration::from_millis(50) };
+
+/// Batches of a file that wait to be sent. A file is read faster than it is sent; more would only leave the cache.
+const READ_AHEAD_BATCHES: usize = 8;
+
+/// Why a capture cannot start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The relay.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl CaptureError {
+    /// Whether the settings are wrong rather than the host.
+    #[must_use]
+    pub const fn is_setting(&self) -> bool {
+        matches!(self, Self::Source(error) if error.is_setting())
+    }
+}
+
+/// A capture whose sources are open.
+#[derive(Debug)]
+pub struct Capture {
+    sources: Vec<OpenSource>,
+    observers: Arc<Observers>,
+    push: Option<Push>,
+    handle: CaptureHandle,
+    stop: Stop,
+}
+
+impl Capture {
+    /// Opens the sources of a capture that relays, and starts the relay.
+    ///
+    /// # Errors
+    /// A source cannot be opened, or the relay cannot start.
+    pub fn open(config: &CaptureConfig, stop: &Stop) -> Result<Self, CaptureError> {
+        let push = Push::start(push_config(&config.relay, &config.input))?;
+        let handle = push.handle();
+        let context = CaptureContext {
+            source: config.source_name.as_str().into(),
+            limits: config.relay.batch,
+            ..context(&config.common, stop)
+        };
+        let sources = Sources::open(&config.input, u32::MAX, &handle.peer_addresses(), context)?;
+        if config.input.input.can_wait() {
+            // A file waits for room in the relay's buffer. Told to stop, it must not.
+            let (stop, handle) = (stop.clone(), handle.clone());
+            thread::Builder::new().name("stop-waiting".into()).spawn(move || {
+                stop.wait_timeout(Duration::MAX);
+                handle.stop_waiting();
+            })?;
+        }
+        Ok(Self::new(sources, &config.common, &config.input, Some(push), stop))
+    }
+
+    /// Opens the sources of an exporter: packets are measured, and not relayed.
+    ///
+    /// # Errors
+    /// A source cannot be opened.
+    pub fn open_observer(config: &ObserveConfig, stop: &Stop) -> Result<Self, CaptureError> {
+        let context =
+            CaptureContext { interface_order: InterfaceOrder::FileOrder, ..context(&config.common, stop) };
+        let sources = Sources::open(&config.input, OBSERVE_SNAPLEN, &[], context)?;
+        Ok(Self::new(sources, &config.common, &config.input, None, stop))
+    }
+
+    fn new(
+        sources: Sources,
+        common: &CommonConfig,
+        input: &InputConfig,
+        push: Option<Push>,
+        stop: &Stop,
+    ) -> Self {
+        let observers = Observers::new(common.observers.for_capture(&input.input));
+        let relay = push.as_ref().map(Push::handle);
+        let Sources { sources, devices, tzsp } = sources;
+        let handle = CaptureHandle::new(Arc::clone(&observers), devices, tzsp, relay);
+        Self { sources, observers, push, handle, stop: stop.clone() }
+    }
+
+    /// A handle to read the capture's figures while it runs.
+    #[must_use]
+    pub fn handle(&self) -> CaptureHandle {
+        self.handle.clone()
+    }
+
+    /// Captures until the sources end or the stop is requested, then waits for the relay.
+    ///
+    /// # Errors
+    /// A source's thread cannot be started.
+    pub fn run(self) -> Result<Ended, CaptureError> {
+        let Self { sources, observers, push, stop, .. } = self;
+        let relay = push.as_ref().map(Push::handle);
+        let consumer = || Consumer::new(Arc::clone(&observers), relay.clone());
+        let ended = run_sources(sources, consumer);
+        if let Some(push) = push {
+            finish(push, &stop);
+        }
+        Ok(ended?)
+    }
+}
+
+/// What the sources of one capture share. The name is set by a capture that relays.
+fn context(common: &CommonConfig, stop: &Stop) -> CaptureContext {
+    CaptureContext {
+        source: "".into(),
+        epoch: SystemTime::now().into(),
+        limits: OBSERVE_LIMITS,
+        stop: stop.flag(),
+        quota: Arc::new(Quota::new(common.max_packets.map(NonZero::get))),
+        interface_order: InterfaceOrder::Interleaved,
+    }
+}
+
+fn push_config(relay: &RelayConfig, input: &InputConfig) -> PushConfig {
+    let (overflow, buffer_bytes) = if input.input.can_wait() {
+        (OverflowPolicy::Block, relay.buffer.min(READ_AHEAD_BATCHES * relay.batch.bytes))
+    } else {
+        (OverflowPolicy::DropOldest, relay.buffer)
+    };
+    PushConfig {
+        endpoint: relay.endpoint.clone(),
+        buffer_bytes,
+        batch_bytes: relay.batch.bytes,
+        compression: relay.compression,
+        overflow,
+    }
+}
+
+/// Runs each source on a thread of its own, until the last one has ended.
+fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io::Result<Ended> {
+    let mut threads = Vec::new();
+    for source in sources {
+        let consumer = consumer();
+        let builder = thread::Builder::new().name("capture".into());
+        threads.push(builder.spawn(move || match source {
+            OpenSource::Device(device) => log_end(run_source(*device, consumer)),
+            OpenSource::File(file) => log_end(run_source(*file, consumer)),
+            OpenSource::Tzsp(listener) => log_end(run_source(*listener, consumer)),
+        })?);
+    }
+    let mut all = Ended::Well;
+    for thread in threads {
+        match thread.join() {
+            Ok(Ended::Well) => {}
+            Ok(Ended::Badly) => all = Ended::Badly,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    Ok(all)
+}
+
+/// Reads one source to its end.
+fn run_source<S: PacketSource>(mut source: S, mut consumer: Consumer) -> Result<(), S::Error> {
+    loop {
+        if let Some(addresses) = consumer.new_peer_addresses() {
+            source.exclude(&addresses)?;
+        }
+        let progress = source.poll();
+        while let Some(batch) = source.poll_batch() {
+            source.recycle(consumer.consume(batch));
+        }
+        if progress? == Progress::Ended {
+            return Ok(());
+        }
+    }
+}
+
+/// Logs at once how a source ended, while others go on.
+fn log_end(ended: Result<(), impl Into<SourceError>>) -> Ended {
+    match ended.map_err(Into::into) {
+        Ok(()) => Ended::Well,
+        // All whole packets of a truncated file have been read.
+        Err(error) if error.is_truncated_file() => {
+            warn!("{error}");
+            Ended::Well
+        }
+        Err(error) => {
+            error!("{error}");
+            Ended::Badly
+        }
+    }
+}
+
+/// Waits until the collector has received what is queued.
+fn finish(push: Push, stop: &Stop) {
+    let handle = push.handle();
+    let status = handle.status();
+    if !stop.is_set() && status.queued_bytes > 0 && !status.connected {
+        info!("end of file; waiting for the collector to receive the remaining packets");
+    }
+    let left = push.finish(STOP_TIMEOUT);
+    let status = handle.status();
+    if left > 0 {
+        error!(packets = left, "packets lost: the collector did not receive them in time");
+    }
+    info!(packets = status.sent_packets, dropped = status.dropped_packets, "relay finished");
+}
+
+/// What happens to the batches of one source.
+struct Consumer {
+    observers: Arc<Observers>,
+    relay: Option<RelayHandle>,
+    /// The state of the relay's peer addresses that the source knows.
+    peer_generation: u64,
+    /// The observers' numbers of the interfaces.
+    origins: Vec<(Arc<Interface>, OriginId)>,
+}
+
+impl Consumer {
+    fn new(observers: Arc<Observers>, relay: Option<RelayHandle>) -> Self {
+        Self { observers, relay, peer_generation: 0, origins: Vec::new() }
+    }
+
+    /// Observes a batch, then relays it. Returns memory for a later batch.
+    fn consume(&mut self, batch: Batch) -> Vec<u8> {
+        let (origin, watermark) = (self.origin(batch.interface()), batch.close_info().watermark);
+        self.observers.observe(&ObservedBatch {
+            origin,
+            link_type: batch.interface().link_type,
+            packets: batch.packets(),
+            records: batch.payload(),
+            watermark,
+        });
+        match &self.relay {
+            Some(relay) => {
+                relay.send(batch);
+                relay.take_buffer()
+            }
+            None => batch.into_spare(),
+        }
+    }
+
+    /// The observers' number of an interface.
+    fn origin(&mut self, interface: &Arc<Interface>) -> OriginId {
+        if let Some((_, id)) = self.origins.iter().find(|(known, _)| Arc::ptr_eq(known, interface)) {
+            return *id;
+        }
+        let id = self.observers.register(&interface.origin, &interface.names);
+        // A changed description replaces the one before.
+        self.origins.retain(|(_, known)| *known != id);
+        self.origins.push((Arc::clone(interface), id));
+        id
+    }
+
+    /// The addresses of the relay's peer, if they have changed since the last call.
+    fn new_peer_addresses(&mut self) -> Option<Vec<SocketAddr>> {
+        let relay = self.relay.as_ref()?;
+        let generation = relay.peer_addresses_generation();
+        (generation != self.peer_generation).then(|| {
+            self.peer_generation = generation;
+            relay.peer_addresses()
+        })
+    }
+}
+
+impl Input {
+    /// Whether packets can wait for room: those of a file or a pipe can, those of a device cannot.
+    const fn can_wait(&self) -> bool {
+        matches!(self, Self::File(_) | Self::TzspFile(..))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! The sources of a capture, opened from its configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use packet::LinkType;
+use packet::record::MAX_CAPTURED;
+use source::{
+    CaptureContext, Device, DeviceConfig, DeviceCounts, DeviceError, DeviceStages, File, FileError,
+    FilterError, FilterSpec, PacketSource, TzspError, TzspListener, TzspReport,
+};
+use tracing::info;
+
+use crate::config::{Input, InputConfig};
+
+/// Why a source cannot be opened, or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A TZSP port.
+    #[error(transparent)]
+    Tzsp(#[from] TzspError),
+    /// The filter, where the kernel does not apply it.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
+
+impl SourceError {
+    /// Whether the settings are wrong rather than the host.
+    #[must_use]
+    pub const fn is_setting(&self) -> bool {
+        match self {
+            Self::Device(error) => error.is_setting(),
+            Self::File(error) => error.is_setting(),
+            Self::Filter(_) => true,
+            Self::Tzsp(_) => false,
+        }
+    }
+
+    /// Whether a file ended within a packet.
+    pub(super) const fn is_truncated_file(&self) -> bool {
+        matches!(self, Self::File(FileError::Truncated { .. }))
+    }
+}
+
+/// A source that is open.
+#[derive(Debug)]
+pub(super) enum OpenSource {
+    Device(Box<Device>),
+    File(Box<File>),
+    Tzsp(Box<TzspListener>),
+}
+
+/// All sources, and the counters they share with the metrics.
+pub(super) struct Sources {
+    pub(super) sources: Vec<OpenSource>,
+    /// The kernel's counters, by device.
+    pub(super) devices: Vec<(Box<str>, Arc<DeviceCounts>)>,
+    pub(super) tzsp: Vec<TzspReport>,
+}
+
+impl Sources {
+    /// Opens all sources before any of them runs. A device captures at most `max_snaplen` bytes per packet, whatever the
+    /// settings allow, and leaves out the relay's connections to `peers`.
+    pub(super) fn open(
+        config: &InputConfig,
+        max_snaplen: u32,
+        peers: &[SocketAddr],
+        context: CaptureContext,
+    ) -> Result<Self, SourceError> {
+        let opener = Opener { config, max_snaplen, peers, context };
+        let spec = FilterSpec { filter: config.filter.clone(), snaplen: config.snaplen };
+        let mut sources = Self { sources: Vec::new(), devices: Vec::new(), tzsp: Vec::new() };
+        match &config.input {
+            Input::Devices(names) => {
+                for name in names {
+                    sources.add_device(name, opener.device(name)?);
+                }
+            }
+            Input::TzspDevices(names, ports) => {
+                spec.compile(LinkType::ETHERNET)?;
+                for name in names {
+                    sources.add_device(name, opener.tzsp_device(name, ports, spec.clone())?);
+                }
+            }
+            Input::File(path) => {
+                let file = File::open(&path.to_string(), spec.clone(), None, opener.context)?;
+                if let Some(link_type) = file.link_type() {
+                    spec.compile(link_type)?;
+                }
+                sources.sources.push(OpenSource::File(Box::new(file)));
+            }
+            Input::TzspFile(path, ports) => {
+                spec.compile(LinkType::ETHERNET)?;
+                let file = File::open(&path.to_string(), spec, Some(ports), opener.context)?;
+                sources.tzsp.extend(file.tzsp_report());
+                sources.sources.push(OpenSource::File(Box::new(file)));
+            }
+            Input::TzspSockets(ports) => {
+                spec.compile(LinkType::ETHERNET)?;
+                let listener = TzspListener::open(ports, spec, opener.context)?;
+                info!(?ports, "receiving TZSP");
+                sources.tzsp.push(listener.report());
+                sources.sources.push(OpenSource::Tzsp(Box::new(listener)));
+            }
+        }
+        Ok(sources)
+    }
+
+    fn add_device(&mut self, name: &str, device: Device) {
+        self.devices.push((name.into(), device.counts()));
+        self.tzsp.extend(device.tzsp_report());
+        self.sources.push(OpenSource::Device(Box::new(device)));
+    }
+}
+
+/// What it takes to open a device.
+struct Opener<'a> {
+    config: &'a InputConfig,
+    max_snaplen: u32,
+    peers: &'a [SocketAddr],
+    context: CaptureContext,
+}
+
+impl Opener<'_> {
+    /// A device whose frames are captured. The kernel filters and cuts them.
+    fn device(&self, name: &str) -> Result<Device, SourceError> {
+        let config = DeviceConfig {
+            filter: self.config.filter.clone(),
+            snaplen: self.config.snaplen.min(self.max_snaplen),
+            buffer_size: self.config.buffer_size,
+            promiscuous: self.config.promiscuous,
+        };
+        let stages = DeviceStages { spec: FilterSpec::KEEP_ALL, tzsp_ports: None };
+        let device = self.open(name, &config, stages)?;
+        info!(device = name, link_type = %device.interface().link_type, "capturing");
+        Ok(device)
+    }
+
+    /// A device whose frames carry TZSP. `spec` applies to the packets inside.
+    fn tzsp_device(&self, name: &str, ports: &[u16], spec: FilterSpec) -> Result<Device, SourceError> {
+        let config = DeviceConfig {
+            filter: Some(tzsp_filter(ports)),
+            snaplen: MAX_CAPTURED as u32,
+            buffer_size: self.config.buffer_size,
+            promiscuous: self.config.promiscuous,
+        };
+        let stages = DeviceStages { spec, tzsp_ports: Some(ports.to_vec()) };
+        let device = self.open(name, &config, stages)?;
+        info!(device = name, link_type = %device.interface().link_type, ?ports, "capturing TZSP");
+        Ok(device)
+    }
+
+    fn open(&self, name: &str, config: &DeviceConfig, stages: DeviceStages) -> Result<Device, SourceError> {
+        let mut device = Device::open(name, config, stages, self.context.clone())?;
+        device.exclude(self.peers)?;
+        Ok(device)
+    }
+}
+
+/// A pcap-filter(7) expression for TZSP to these ports. Only the first fragment of a datagram has the port.
+fn tzsp_filter(ports: &[u16]) -> String {
+    let ports: Vec<_> = ports.iter().map(|port| format!("udp dst port {port}")).collect();
+    format!("{} or ip[6:2] & 0x1fff != 0 or ip6[6] == 44", ports.join(" or "))
+}

@@ -1,0 +1,217 @@
+//! The collect pipeline: batches of many captures become one capture in timestamp order.
+//!
+//! One thread does it all, so that each packet is handled while it is in the processor's cache, and a slow reader of the
+//! output slows down the receiving: ZeroMQ's limits then slow down the captures, each of which decides what to drop.
+
+mod clock;
+mod collector;
+mod interfaces;
+mod invalid_messages;
+mod log_limiter;
+mod metrics;
+mod output;
+mod run;
+
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::metrics::Exposition;
+use ledger::Ledger;
+use observe::Observers;
+use parking_lot::Mutex;
+use prometheus::Registry;
+use relay::{Connections, Endpoint, Message, Pull, PullError, ResolveError};
+use sink::{CaptureWriter, Stream, StreamError};
+use tracing::info;
+
+use crate::config::{CollectConfig, FileOrStdio};
+use crate::{PipelineHandle, Stop, Totals};
+use clock::MergeClock;
+use collector::Collector;
+use invalid_messages::InvalidMessages;
+
+/// Why a collector does not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The host name of an endpoint cannot be resolved.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// Listening or receiving failed.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// The output cannot be opened or written.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// What the collector's thread shares with the metrics.
+struct Shared {
+    ledger: Mutex<Ledger>,
+    observers: Arc<Observers>,
+    invalid_messages: InvalidMessages,
+    /// Packets in the merge.
+    merge_packets: AtomicU64,
+    /// Bytes of the batches in the merge.
+    merge_bytes: AtomicU64,
+}
+
+impl Shared {
+    fn new(observers: Arc<Observers>) -> Arc<Self> {
+        Arc::new(Self {
+            ledger: Mutex::default(),
+            observers,
+            invalid_messages: InvalidMessages::default(),
+            merge_packets: AtomicU64::new(0),
+            merge_bytes: AtomicU64::new(0),
+        })
+    }
+}
+
+/// A collector that listens and has opened its output.
+pub struct Collect {
+    pull: Pull,
+    collector: Collector<Message, File>,
+    clock: MergeClock,
+    stop: Stop,
+    exit_on_end: bool,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Collect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collect").field("pull", &self.pull).finish_non_exhaustive()
+    }
+}
+
+impl Collect {
+    /// Listens and opens the output. Setting `stop` ends [`Collect::run`].
+    ///
+    /// # Errors
+    /// An endpoint cannot be resolved or is not available, or the output cannot be opened.
+    pub fn open(config: &CollectConfig, stop: Stop) -> Result<Self, CollectError> {
+        let addresses =
+            config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
+        let pull = Pull::bind(&addresses)?;
+        let stream = match &config.output {
+            FileOrStdio::File(path) => Stream::create(path)?,
+            FileOrStdio::Stdio => Stream::stdout()?,
+        };
+        let writer = CaptureWriter::new(stream, config.format)?;
+        info!(endpoints = ?pull.endpoints(), "waiting for captures");
+        let shared = Shared::new(Observers::new(config.common.observers.for_collector()));
+        let merge = merge::Config {
+            window: config.merge_window,
+            grace: config.merge_window / 2,
+            ..merge::Config::default()
+        };
+        Ok(Self {
+            pull,
+            collector: Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared)),
+            clock: MergeClock::start(),
+            stop,
+            exit_on_end: config.exit_on_end,
+            shared,
+        })
+    }
+
+    /// A handle to read the collector's figures while it runs.
+    #[must_use]
+    pub fn handle(&self) -> CollectHandle {
+        CollectHandle { shared: Arc::clone(&self.shared), connections: self.pull.connections() }
+    }
+}
+
+/// Reads a collector's figures. All clones refer to the same collector.
+#[derive(Clone)]
+pub struct CollectHandle {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+}
+
+impl PipelineHandle for CollectHandle {
+    fn register_metrics(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(metrics::collector(Arc::clone(&self.shared), Arc::clone(&self.connections))?)?;
+        self.shared.observers.collectors().into_iter().try_for_each(|collector| registry.register(collector))
+    }
+
+    fn write_tables(&self, out: &mut Exposition) {
+        self.shared.observers.write_tables(out);
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals { packets: self.shared.observers.packets(), ..Totals::default() };
+        // The figures come from other hosts: they may be anything.
+        for (_, source) in self.shared.ledger.lock().sources() {
+            for packets in [source.dropped.kernel, source.dropped.interface] {
+                totals.dropped = totals.dropped.saturating_add(packets);
+            }
+            for packets in [source.dropped.relay, source.lost.packets] {
+                totals.lost = totals.lost.saturating_add(packets);
+            }
+        }
+        totals
+    }
+
+    fn unfinished(&self) -> String {
+        format!("{} packets are not written", self.shared.merge_packets.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for CollectHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CollectHandle").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use packet::{LinkType, Timestamp};
+    use prometheus::TextEncoder;
+
+    use super::collector::tests::Batches;
+    use super::*;
+
+    /// A collector that has received two of four batches of a source that dropped packets.
+    fn handle() -> CollectHandle {
+        let observers = Observers::new(observe::Config { sizes: true, ..observe::Config::default() });
+        let shared = Shared::new(observers);
+        {
+            let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1, 2]);
+            let mut header = *batch.header();
+            let mut ledger = shared.ledger.lock();
+            let (source, _) = ledger
+                .register(&batch::Interface::decode(batch.fields(), header.link_type, 96).unwrap().origin);
+            let _ = ledger.record(source, &header, 100, Timestamp::ZERO);
+            header.dropped = batch::Dropped { kernel: 1, interface: 2, relay: 4 };
+            (header.sequence, header.sent_before) = (3, 10);
+            let _ = ledger.record(source, &header, 100, Timestamp::ZERO);
+            ledger.settle(Timestamp::MAX);
+        }
+        shared.merge_packets.store(5, Ordering::Relaxed);
+        CollectHandle { shared, connections: Arc::default() }
+    }
+
+    #[test]
+    fn totals_sum_up_all_sources() {
+        assert_eq!(handle().totals(), Totals { packets: 0, dropped: 3, lost: 12, queue_freezes: 0 });
+        assert_eq!(handle().unfinished(), "5 packets are not written");
+    }
+
+    #[test]
+    fn metrics_of_collector_sources_and_observers_are_registered_once() {
+        let (registry, handle) = (Registry::new(), handle());
+        handle.register_metrics(&registry).unwrap();
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for sample in [
+            "packeteur_collector_connections 0",
+            "packeteur_source_lost_packets_total{source=\"a\",device=\"eth0\"} 8",
+            "packeteur_merge_buffered_packets 5",
+            "packeteur_capture_bytes_count{",
+        ] {
+            assert!(text.contains(&format!("\n{sample}")), "{sample} in {text}");
+        }
+        assert!(handle.register_metrics(&registry).is_err());
+    }
+}

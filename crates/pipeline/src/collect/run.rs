@@ -1,0 +1,117 @@
+//! The loop of a collector's thread.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use relay::Message;
+use sink::StreamError;
+use tracing::info;
+
+use super::collector::HandleError;
+use super::{Collect, CollectError};
+
+/// Maximum time to wait for a message before checking for a stop.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Maximum messages to receive before the merge gets its turn.
+const MAX_MESSAGES_PER_POLL: usize = 64;
+
+/// How long receiving pauses before the merge is checked again.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a stopped collector receives what is already in transit.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Without a message for this long, nothing more is in transit.
+const DRAIN_POLL_TIMEOUT: Duration = Duration::from_millis(5);
+
+impl Collect {
+    /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the output's
+    /// reader has gone. None of these is an error.
+    ///
+    /// # Errors
+    /// Receiving or writing failed.
+    pub fn run(mut self) -> Result<(), CollectError> {
+        let collected = self.collect().and_then(|()| self.drain());
+        let now = self.clock.now();
+        self.collector.settle(now.merge);
+        match collected.and_then(|()| Ok(self.collector.finish(now.wall)?)) {
+            Err(CollectError::Stream(StreamError::ReaderGone)) => {
+                info!("the output's reader has gone: exiting");
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    fn collect(&mut self) -> Result<(), CollectError> {
+        while !self.stop.is_set() && !self.collector.is_full() {
+            if self.collector.should_pause(self.clock.now().merge) {
+                thread::sleep(PAUSE);
+                self.write_ready()?;
+                continue;
+            }
+            let received = self.receive(Duration::ZERO)?;
+            self.write_ready()?;
+            if received {
+                continue;
+            }
+            // Before waiting, hand over what is buffered.
+            let flushing = Instant::now();
+            self.collector.flush()?;
+            self.clock.exclude_stall(flushing.elapsed());
+            if self.exit_on_end && self.collector.has_ended(self.clock.now().wall) {
+                info!("all sources have ended");
+                return Ok(());
+            }
+            self.receive(self.poll_timeout())?;
+            self.write_ready()?;
+        }
+        Ok(())
+    }
+
+    /// Receives messages, and waits for the first one up to `timeout`. Returns false if there was none.
+    fn receive(&mut self, timeout: Duration) -> Result<bool, CollectError> {
+        let mut timeout = timeout;
+        for received in 0..MAX_MESSAGES_PER_POLL {
+            let Some(message) = self.pull.receive(timeout)? else { return Ok(received > 0) };
+            self.handle_message(message)?;
+            timeout = Duration::ZERO;
+        }
+        Ok(true)
+    }
+
+    fn handle_message(&mut self, message: Message) -> Result<(), CollectError> {
+        let now = self.clock.now();
+        match self.collector.handle_message(message, now) {
+            Ok(()) => Ok(()),
+            Err(HandleError::Invalid(mut message, error)) => {
+                self.shared.invalid_messages.record(&error, message.peer(), now.merge);
+                Ok(())
+            }
+            Err(HandleError::Output(error)) => Err(error.into()),
+        }
+    }
+
+    fn write_ready(&mut self) -> Result<(), CollectError> {
+        let writing = Instant::now();
+        let written = self.collector.write_ready(self.clock.now().merge);
+        self.clock.exclude_stall(writing.elapsed());
+        Ok(written?)
+    }
+
+    /// How long to wait for a message before packets in the merge are due.
+    fn poll_timeout(&self) -> Duration {
+        let deadline = self.collector.next_deadline();
+        deadline.map_or(POLL_TIMEOUT, |deadline| deadline.since(self.clock.now().merge).min(POLL_TIMEOUT))
+    }
+
+    /// Receives what is already in transit, and writes everything.
+    fn drain(&mut self) -> Result<(), CollectError> {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while !self.collector.is_full() && Instant::now() < deadline && self.receive(DRAIN_POLL_TIMEOUT)? {
+            self.write_ready()?;
+        }
+        Ok(self.collector.write_all(self.clock.now().merge)?)
+    }
+}

@@ -1,0 +1,492 @@
+//! What the relay's threads share: the queue, the connection, and the wakeups.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use batch::Batch;
+use packet::Origin;
+use parking_lot::{Condvar, Mutex};
+
+use super::buffer_pool::BufferPool;
+use super::queue::{Dequeued, Load, Queue};
+use super::{OverflowPolicy, RelayStatus};
+
+/// The state of a relay. One lock guards it; nothing that may block, and nothing of ZeroMQ, is called while it is held.
+#[derive(Debug)]
+pub(super) struct RelayState {
+    /// The collector's endpoint, for the log.
+    collector: String,
+    guarded: Mutex<Guarded>,
+    /// For callers that wait for room.
+    room: Condvar,
+    /// For the sender: there may be a [`SenderTask`].
+    sender: Condvar,
+    /// For a change of the connection, the first resolution, and the end.
+    lifecycle: Condvar,
+    /// Grows with [`Guarded::peer_addresses`].
+    peer_addresses_generation: AtomicU64,
+    buffers: BufferPool,
+}
+
+#[derive(Debug)]
+struct Guarded {
+    queue: Queue,
+    connection: ConnectionState,
+    /// Where to connect to, until the sender takes it.
+    new_target: Option<String>,
+    /// All addresses that the endpoint has resolved to.
+    peer_addresses: Vec<SocketAddr>,
+    /// Whether the first resolution is over.
+    resolved: bool,
+}
+
+/// The connection to the collector.
+#[derive(Clone, Copy, Debug, Default)]
+struct ConnectionState {
+    connected: bool,
+    /// Connections since the start.
+    connections: u64,
+}
+
+/// What the sender does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SenderTask {
+    /// Connect to this address instead of the one before.
+    Connect(String),
+    /// There is a connection, and a batch to send.
+    Send,
+    /// The queue is closed and empty, or abandoned.
+    Finish,
+}
+
+/// What the connector has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connectivity {
+    Connected,
+    Disconnected,
+    /// The relay has ended, or no longer needs a connection.
+    Ended,
+}
+
+impl RelayState {
+    pub(super) fn new(collector: String, limit: usize, policy: OverflowPolicy, batch_bytes: usize) -> Self {
+        Self {
+            collector,
+            guarded: Mutex::new(Guarded {
+                queue: Queue::new(limit, policy),
+                connection: ConnectionState::default(),
+                new_target: None,
+                peer_addresses: Vec::new(),
+                resolved: false,
+            }),
+            room: Condvar::new(),
+            sender: Condvar::new(),
+            lifecycle: Condvar::new(),
+            peer_addresses_generation: AtomicU64::new(0),
+            buffers: BufferPool::new(batch_bytes),
+        }
+    }
+
+    /// The collector's endpoint, for the log.
+    pub(super) fn collector(&self) -> &str {
+        &self.collector
+    }
+}
+
+/// For callers.
+impl RelayState {
+    /// Queues a batch. With [`OverflowPolicy::Block`], blocks while the queue is full.
+    pub(super) fn send(&self, batch: Batch) {
+        let mut guarded = self.guarded.lock();
+        while guarded.queue.must_wait(&batch) {
+            self.room.wait(&mut guarded);
+        }
+        guarded.queue.push(batch);
+        drop(guarded);
+        self.sender.notify_one();
+    }
+
+    pub(super) fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.take()
+    }
+
+    pub(super) fn stop_waiting(&self) {
+        self.guarded.lock().queue.stop_waiting();
+        self.room.notify_all();
+        self.lifecycle.notify_all();
+    }
+
+    pub(super) fn status(&self) -> RelayStatus {
+        let guarded = self.guarded.lock();
+        let (sent, load) = (guarded.queue.sent(), guarded.queue.load());
+        RelayStatus {
+            connected: guarded.connection.connected,
+            connections: guarded.connection.connections,
+            sent_batches: sent.batches,
+            sent_packets: sent.packets,
+            sent_bytes: sent.bytes,
+            dropped_packets: guarded.queue.dropped_packets(),
+            queued_packets: load.packets,
+            queued_bytes: load.bytes as u64,
+        }
+    }
+
+    pub(super) fn peer_addresses_generation(&self) -> u64 {
+        self.peer_addresses_generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn peer_addresses(&self) -> Vec<SocketAddr> {
+        self.guarded.lock().peer_addresses.clone()
+    }
+
+    /// Closes the queue, and waits until everything is sent. Without [`OverflowPolicy::Block`], or after
+    /// [`RelayState::stop_waiting`], this takes up to `grace`; then the rest is abandoned.
+    pub(super) fn drain(&self, grace: Duration) {
+        let mut guarded = self.guarded.lock();
+        guarded.queue.close();
+        self.sender.notify_all();
+        self.lifecycle.notify_all();
+        let mut deadline = None;
+        while !guarded.queue.is_drained() {
+            if guarded.queue.is_draining_without_limit() {
+                self.lifecycle.wait(&mut guarded);
+            } else {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + grace);
+                let timed_out = self.lifecycle.wait_until(&mut guarded, deadline).timed_out();
+                if timed_out && !guarded.queue.is_drained() {
+                    guarded.queue.abandon();
+                    break;
+                }
+            }
+        }
+        drop(guarded);
+        self.room.notify_all();
+        self.sender.notify_all();
+        self.lifecycle.notify_all();
+    }
+
+    /// Packets that were not sent because the queue was abandoned.
+    pub(super) fn undelivered(&self) -> u64 {
+        self.guarded.lock().queue.undelivered()
+    }
+}
+
+/// For the sender.
+impl RelayState {
+    /// Waits for something to do. `has_unsent`: the sender has a batch that the socket did not take.
+    pub(super) fn next_task(&self, has_unsent: bool) -> SenderTask {
+        let mut guarded = self.guarded.lock();
+        loop {
+            let has_batch = has_unsent || !guarded.queue.is_empty();
+            if guarded.queue.is_abandoned() || (guarded.queue.is_closed() && !has_batch) {
+                return SenderTask::Finish;
+            }
+            if let Some(target) = guarded.new_target.take() {
+                return SenderTask::Connect(target);
+            }
+            if guarded.connection.connected && has_batch {
+                return SenderTask::Send;
+            }
+            self.sender.wait(&mut guarded);
+        }
+    }
+
+    /// Takes the oldest batch, the number of dropped packets of its origin, and the mark that it is in flight.
+    pub(super) fn take_batch(self: &Arc<Self>) -> Option<(Batch, u64, InFlight)> {
+        let Dequeued { batch, dropped } = self.guarded.lock().queue.pop()?;
+        self.room.notify_all();
+        let in_flight = InFlight { load: Load::of(&batch), state: Arc::clone(self) };
+        Some((batch, dropped, in_flight))
+    }
+
+    pub(super) fn count_sent(&self, packets: u64, bytes: u64) {
+        self.guarded.lock().queue.count_sent(packets, bytes);
+    }
+
+    pub(super) fn count_dropped(&self, origin: &Origin, packets: u64) {
+        self.guarded.lock().queue.count_dropped(origin, packets);
+    }
+
+    /// Waits until ZeroMQ has released all messages; true then. If the queue is abandoned first, what ZeroMQ holds counts
+    /// as dropped.
+    pub(super) fn wait_for_release(&self) -> bool {
+        let mut guarded = self.guarded.lock();
+        loop {
+            if guarded.queue.in_flight().batches == 0 {
+                return true;
+            }
+            if guarded.queue.is_abandoned() {
+                guarded.queue.count_in_flight_dropped();
+                return false;
+            }
+            self.sender.wait(&mut guarded);
+        }
+    }
+}
+
+/// For the connector and the monitor.
+impl RelayState {
+    /// Sets the address that the sender connects to.
+    pub(super) fn set_target(&self, target: String) {
+        self.guarded.lock().new_target = Some(target);
+        self.sender.notify_all();
+    }
+
+    /// Adds the result of a resolution.
+    pub(super) fn add_peer_addresses(&self, found: &[SocketAddr]) {
+        let mut guarded = self.guarded.lock();
+        guarded.resolved = true;
+        let before = guarded.peer_addresses.len();
+        for address in found {
+            if !guarded.peer_addresses.contains(address) {
+                guarded.peer_addresses.push(*address);
+            }
+        }
+        if guarded.peer_addresses.len() != before {
+            self.peer_addresses_generation.fetch_add(1, Ordering::Release);
+        }
+        drop(guarded);
+        self.lifecycle.notify_all();
+    }
+
+    /// Waits until the first resolution is over.
+    pub(super) fn wait_until_resolved(&self, timeout: Duration) {
+        let mut guarded = self.guarded.lock();
+        self.lifecycle.wait_while_for(&mut guarded, |guarded| !guarded.resolved, timeout);
+    }
+
+    /// Waits until the connectivity is something else than `known`, or `timeout` has passed, and returns it.
+    pub(super) fn wait_for_connectivity(
+        &self,
+        known: Connectivity,
+        timeout: Option<Duration>,
+    ) -> Connectivity {
+        let mut guarded = self.guarded.lock();
+        let same = |guarded: &mut Guarded| guarded.connectivity() == known;
+        match timeout {
+            Some(timeout) => _ = self.lifecycle.wait_while_for(&mut guarded, same, timeout),
+            None => self.lifecycle.wait_while(&mut guarded, same),
+        }
+        guarded.connectivity()
+    }
+
+    pub(super) fn set_connected(&self) {
+        let mut guarded = self.guarded.lock();
+        if std::mem::replace(&mut guarded.connection.connected, true) {
+            return;
+        }
+        guarded.connection.connections += 1;
+        drop(guarded);
+        self.sender.notify_all();
+        self.lifecycle.notify_all();
+        tracing::info!(collector = self.collector, "connected to the collector");
+    }
+
+    pub(super) fn set_disconnected(&self) {
+        let mut guarded = self.guarded.lock();
+        let was_connected = std::mem::replace(&mut guarded.connection.connected, false);
+        let ended = guarded.connectivity() == Connectivity::Ended;
+        drop(guarded);
+        self.lifecycle.notify_all();
+        if was_connected && !ended {
+            tracing::warn!(
+                collector = self.collector,
+                "disconnected from the collector; queueing packets in RELAY_BUFFER"
+            );
+        }
+    }
+}
+
+impl Guarded {
+    fn connectivity(&self) -> Connectivity {
+        if self.queue.is_abandoned() || self.queue.is_drained() {
+            Connectivity::Ended
+        } else if self.connection.connected {
+            Connectivity::Connected
+        } else {
+            Connectivity::Disconnected
+        }
+    }
+}
+
+/// A batch between the queue and the kernel. It is in flight until this is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    state: Arc<RelayState>,
+    load: Load,
+}
+
+impl InFlight {
+    /// The batch now uses this many bytes of memory.
+    pub(super) fn resize(&mut self, bytes: usize) {
+        self.state.guarded.lock().queue.resize_in_flight(self.load.bytes, bytes);
+        self.load.bytes = bytes;
+    }
+
+    /// Returns memory of the batch for later ones.
+    pub(super) fn return_buffer(&self, buf: Vec<u8>) {
+        self.state.buffers.give(buf);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut guarded = self.state.guarded.lock();
+        guarded.queue.release(self.load);
+        let last = guarded.queue.is_closed() && guarded.queue.in_flight().batches == 0;
+        drop(guarded);
+        if last {
+            self.state.sender.notify_all();
+            self.state.lifecycle.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::thread;
+
+    use batch::{Builder, CloseInfo, Interface, Limits, Order, Template};
+    use packet::{LinkType, Record, Timestamp};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    pub(crate) fn batch(device: &str, packets: usize, ends: bool) -> Batch {
+        let origin = Origin { source: "s".into(), device: device.into(), listen_port: None };
+        let interface = Arc::new(Interface::new(origin, LinkType::ETHERNET, 96));
+        let limits = Limits { bytes: 4096, delay: Duration::ZERO };
+        let mut builder = Builder::new(Template::new(interface, Timestamp::ZERO), limits, Order::ByTime);
+        for nanos in 0..packets {
+            let time = Timestamp::from_nanos(nanos as u64);
+            builder.push(&Record { time, original: 84, bytes: &[0; 84] }, || time);
+        }
+        builder.close(CloseInfo { ends, ..CloseInfo::default() }, Vec::new)
+    }
+
+    fn state_of(limit: usize, policy: OverflowPolicy) -> Arc<RelayState> {
+        Arc::new(RelayState::new("inproc://collector".to_owned(), limit, policy, 1000))
+    }
+
+    /// A state with room for every batch.
+    pub(crate) fn state() -> Arc<RelayState> {
+        state_of(1 << 20, OverflowPolicy::DropOldest)
+    }
+
+    #[test]
+    fn a_full_blocking_queue_never_exceeds_its_limit_and_drops_nothing() {
+        let state = state_of(batch("a", 10, false).memory(), OverflowPolicy::Block);
+        state.set_connected();
+        thread::scope(|scope| {
+            scope.spawn(|| (0..100).for_each(|_| state.send(batch("a", 10, false))));
+            for _ in 0..100 {
+                assert_eq!(state.next_task(false), SenderTask::Send);
+                drop(state.take_batch().unwrap());
+                assert!(state.status().queued_packets <= 10);
+            }
+        });
+        assert_eq!(state.status().dropped_packets, 0);
+    }
+
+    #[test]
+    fn stop_waiting_releases_callers_with_their_batch_queued() {
+        let state = state_of(1, OverflowPolicy::Block);
+        state.send(batch("a", 1, false));
+        thread::scope(|scope| {
+            scope.spawn(|| state.send(batch("a", 2, false)));
+            state.stop_waiting();
+        });
+        assert_eq!((state.status().queued_packets, state.status().dropped_packets), (3, 0));
+    }
+
+    #[test]
+    fn sender_connects_then_sends_then_finishes() {
+        let state = state();
+        state.set_target("tcp://192.0.2.1:1".to_owned());
+        state.set_target("tcp://192.0.2.2:1".to_owned());
+        state.send(batch("a", 1, false));
+        state.set_connected();
+        assert_eq!(state.next_task(false), SenderTask::Connect("tcp://192.0.2.2:1".to_owned()));
+        assert_eq!(state.next_task(false), SenderTask::Send);
+        let in_flight = state.take_batch().unwrap();
+        assert_eq!(state.next_task(true), SenderTask::Send);
+        thread::scope(|scope| {
+            let drained = scope.spawn(|| state.drain(HOUR));
+            assert_eq!(state.next_task(false), SenderTask::Finish);
+            assert!(!drained.is_finished());
+            drop(in_flight);
+            assert!(state.wait_for_release());
+        });
+        assert_eq!(state.undelivered(), 0);
+    }
+
+    #[test]
+    fn sender_waits_for_a_connection() {
+        let state = state();
+        state.send(batch("a", 1, false));
+        thread::scope(|scope| {
+            let task = scope.spawn(|| state.next_task(false));
+            assert!(!task.is_finished());
+            state.set_connected();
+            assert_eq!(task.join().unwrap(), SenderTask::Send);
+        });
+        assert_eq!(state.status().connections, 1);
+    }
+
+    #[test]
+    fn draining_without_time_abandons_the_rest() {
+        let state = state();
+        state.send(batch("a", 1, false));
+        state.send(batch("a", 2, false));
+        let in_flight = state.take_batch().unwrap();
+        state.count_sent(1, 100);
+        state.drain(Duration::ZERO);
+        assert_eq!(state.next_task(true), SenderTask::Finish);
+        assert!(!state.wait_for_release());
+        drop(in_flight);
+        assert_eq!(state.undelivered(), 3);
+        assert_eq!((state.status().sent_packets, state.status().dropped_packets), (0, 3));
+    }
+
+    #[test]
+    fn a_draining_blocking_queue_waits_until_it_is_told_to_stop() {
+        let state = state_of(1 << 20, OverflowPolicy::Block);
+        state.send(batch("a", 1, false));
+        thread::scope(|scope| {
+            let drained = scope.spawn(|| state.drain(Duration::ZERO));
+            assert!(!drained.is_finished());
+            state.stop_waiting();
+        });
+        assert_eq!(state.undelivered(), 1);
+    }
+
+    #[test]
+    fn connectivity_follows_the_connection_and_the_end() {
+        let state = state();
+        let now = |known| state.wait_for_connectivity(known, Some(Duration::ZERO));
+        assert_eq!(now(Connectivity::Disconnected), Connectivity::Disconnected);
+        state.set_connected();
+        assert_eq!(now(Connectivity::Disconnected), Connectivity::Connected);
+        state.set_disconnected();
+        assert_eq!(now(Connectivity::Connected), Connectivity::Disconnected);
+        state.drain(Duration::ZERO);
+        assert_eq!(state.wait_for_connectivity(Connectivity::Disconnected, None), Connectivity::Ended);
+    }
+
+    #[test]
+    fn peer_addresses_accumulate() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let state = state();
+        state.add_peer_addresses(&[address("192.0.2.1:1")]);
+        state.add_peer_addresses(&[]);
+        state.add_peer_addresses(&[address("192.0.2.1:1")]);
+        assert_eq!(state.peer_addresses_generation(), 1);
+        state.add_peer_addresses(&[address("192.0.2.2:1"), address("192.0.2.1:1")]);
+        assert_eq!(state.peer_addresses_generation(), 2);
+        assert_eq!(state.peer_addresses(), [address("192.0.2.1:1"), address("192.0.2.2:1")]);
+        state.wait_until_resolved(HOUR);
+    }
+}

@@ -1,0 +1,138 @@
+//! The stage that unpacks TZSP from frames: those of a device that the datagrams pass, or of a file.
+//!
+//! Unlike a socket it also sees datagrams that were truncated on their way or lost a fragment.
+
+use std::sync::Arc;
+
+use batch::Interface;
+use packet::reassembly::Limits;
+use packet::{LinkType, Record, Timestamp};
+
+use crate::batcher::InterfaceSlot;
+use crate::filter::FilteredBatcher;
+use crate::senders::Senders;
+use crate::tzsp::{Counters, TzspFromFrames, TzspReport};
+
+/// Frames whose figures may be missing from the report while a file is read.
+const REPORT_INTERVAL: u32 = 4096;
+
+/// Unpacks the packets in TZSP datagrams. Each sender becomes an interface of its own.
+#[derive(Debug)]
+pub(crate) struct Decapsulation {
+    ports: Vec<u16>,
+    senders: Senders,
+    interfaces: Vec<FrameInterface>,
+    pub(crate) below: FilteredBatcher,
+    report: TzspReport,
+    /// Frames since the report was updated.
+    unreported: u32,
+}
+
+/// An interface that frames come from.
+#[derive(Debug)]
+struct FrameInterface {
+    frames: TzspFromFrames,
+    /// Its own slot below. It has no packets, but carries what the kernel dropped of the frames.
+    slot: InterfaceSlot,
+}
+
+impl Decapsulation {
+    pub(crate) fn new(ports: &[u16], source: Arc<str>, below: FilteredBatcher) -> Self {
+        Self {
+            ports: ports.to_vec(),
+            senders: Senders::new(source),
+            interfaces: Vec::new(),
+            below,
+            report: TzspReport::new(ports.iter().copied()),
+            unreported: 0,
+        }
+    }
+
+    /// The counters of each port, shared.
+    pub(crate) fn report(&self) -> TzspReport {
+        self.report.clone()
+    }
+
+    pub(crate) fn open(&mut self, interface: Arc<Interface>) -> InterfaceSlot {
+        let frames = TzspFromFrames::new(interface.link_type, &self.ports, Limits::default());
+        // Classic pcap takes the link type of the first interface, and most senders' packets are Ethernet.
+        let described = Interface { link_type: LinkType::ETHERNET, ..(*interface).clone() };
+        let slot = self.below.open(&described);
+        self.interfaces.push(FrameInterface { frames, slot });
+        InterfaceSlot(self.interfaces.len() - 1)
+    }
+
+    /// Unpacks a frame that arrived at `now`. Returns false if `MAX_PACKETS` was reached.
+    #[inline]
+    pub(crate) fn push(&mut self, slot: InterfaceSlot, frame: &Record<'_>, now: Timestamp) -> bool {
+        let Self { interfaces, senders, below, .. } = self;
+        let Some(interface) = interfaces.get_mut(slot.0) else { return false };
+        let mut wanted = true;
+        interface.frames.handle_frame(frame, &mut |datagram| wanted &= senders.push(&datagram, below, now));
+        below.batcher.advance_file_time(frame.time);
+        self.hold_back();
+        self.unreported += 1;
+        if self.unreported >= REPORT_INTERVAL {
+            self.update_report();
+        }
+        wanted
+    }
+
+    pub(crate) fn set_dropped(&mut self, slot: InterfaceSlot, kernel: u64, interface: u64) {
+        if let Some(known) = self.interfaces.get(slot.0) {
+            self.below.batcher.set_dropped(known.slot, kernel, interface);
+        }
+    }
+
+    /// No later frame is older than `watermark`: unpacks the heads of datagrams that have waited too long for a fragment.
+    pub(crate) fn advance(&mut self, now: Timestamp, watermark: Option<Timestamp>) {
+        let Self { interfaces, senders, below, .. } = self;
+        if let Some(watermark) = watermark {
+            for interface in interfaces {
+                interface.frames.advance(watermark, &mut |datagram| {
+                    senders.push(&datagram, below, now);
+                });
+            }
+        }
+        self.hold_back();
+        self.update_report();
+    }
+
+    /// No frame follows: unpacks the heads of all datagrams that wait for fragments.
+    pub(crate) fn finish(&mut self) {
+        let Self { interfaces, senders, below, .. } = self;
+        for interface in interfaces {
+            interface.frames.finish(&mut |datagram| {
+                senders.push(&datagram, below, Timestamp::MAX);
+            });
+        }
+        self.hold_back();
+        self.update_report();
+    }
+
+    /// A datagram that waits for its fragments may still give a packet with the time of its first fragment.
+    fn hold_back(&mut self) {
+        let oldest = self.interfaces.iter().filter_map(|interface| interface.frames.oldest()).min();
+        self.below.batcher.hold_back(oldest);
+    }
+
+    fn update_report(&mut self) {
+        self.unreported = 0;
+        self.report.update(|report| {
+            report.untracked = self.senders.untracked;
+            report.reassembly_failures = self
+                .interfaces
+                .iter()
+                .map(|interface| interface.frames.fragments().lost.iter().sum::<u64>())
+                .sum();
+            for (at, port) in report.ports.iter_mut().enumerate() {
+                port.counters = Counters::default();
+                for interface in &self.interfaces {
+                    if let Some((_, counters)) = interface.frames.counters().nth(at) {
+                        port.counters.add(counters);
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,1 @@
+"""Programs that run inside the containers, where only they are mounted."""

@@ -1,1 +1,0 @@
-"""What the end-to-end tests are made of: hosts, programs, packets, and what is expected of them."""
