@@ -9,7 +9,7 @@ mod interfaces;
 mod invalid_messages;
 mod log_limiter;
 mod metrics;
-mod output;
+mod outcomes;
 mod run;
 
 use std::fmt;

@@ -12,4 +12,4 @@ mod socket;
 
 pub use endpoint::{Endpoint, EndpointError, Host, ResolveError};
 pub use pull::{Connections, Message, Pull, PullError};
-pub use push::{OverflowPolicy, Push, PushConfig, RelayError, RelayHandle, RelayStatus};
+pub use push::{OverflowPolicy, Push, PushConfig, RelayError, RelayHandle, RelayState, RelayStatus};

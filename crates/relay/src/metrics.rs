@@ -1,10 +1,12 @@
 //! The metrics of a relay.
 
+use std::sync::Arc;
+
 use metrics::Declaration;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 
-use crate::{RelayHandle, RelayStatus};
+use crate::{RelayState, RelayStatus};
 
 /// A declaration, and what it says of a status.
 type Metric = (Declaration, fn(&RelayStatus) -> u64);
@@ -43,14 +45,14 @@ const METRICS: [Metric; 8] = [
     ),
 ];
 
-impl RelayHandle {
+impl RelayState {
     /// A collector of this relay's metrics, for a [`prometheus::Registry`].
     ///
     /// # Errors
     /// A declaration is invalid.
-    pub fn collector(&self) -> prometheus::Result<Box<dyn Collector>> {
-        let handle = self.clone();
-        metrics::collector(METRICS.map(|(declared, _)| declared), move || families(&handle.status()))
+    pub fn metrics_collector(self: &Arc<Self>) -> prometheus::Result<Box<dyn Collector>> {
+        let state = Arc::clone(self);
+        metrics::collector(METRICS.map(|(declared, _)| declared), move || families(&state.status()))
     }
 }
 

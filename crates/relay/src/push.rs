@@ -15,17 +15,16 @@ mod sender;
 mod state;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use batch::{Batch, Compression};
+use batch::Compression;
 
 use crate::monitor::{self, MonitorError, MonitorEvent};
 use crate::{Endpoint, Host, socket};
 use sender::Sender;
-use state::RelayState;
+pub use state::RelayState;
 
 pub use queue::OverflowPolicy;
 
@@ -119,7 +118,7 @@ impl Push {
     /// A handle for captures and metrics.
     #[must_use]
     pub fn handle(&self) -> RelayHandle {
-        RelayHandle(Arc::clone(&self.state))
+        Arc::clone(&self.state)
     }
 
     /// Ends the relay when all batches are with the kernel. With [`OverflowPolicy::Block`] that may take any time, until
@@ -160,45 +159,7 @@ fn record_events(state: &Arc<RelayState>) -> impl FnMut(MonitorEvent, &str) + Se
 }
 
 /// A relay, as captures and metrics see it. All clones are one relay.
-#[derive(Clone, Debug)]
-pub struct RelayHandle(Arc<RelayState>);
-
-impl RelayHandle {
-    /// Queues a batch. Blocks only with [`OverflowPolicy::Block`], while the queue is full. Once the relay finishes,
-    /// batches are dropped and counted.
-    pub fn send(&self, batch: Batch) {
-        self.0.send(batch);
-    }
-
-    /// An empty buffer for a batch, with the memory of a sent one if there is one.
-    #[must_use]
-    pub fn take_buffer(&self) -> Vec<u8> {
-        self.0.take_buffer()
-    }
-
-    /// Ends all waiting: [`RelayHandle::send`] does not block any more, and [`Push::finish`] has a time limit.
-    pub fn stop_waiting(&self) {
-        self.0.stop_waiting();
-    }
-
-    /// The state and the counts of the relay.
-    #[must_use]
-    pub fn status(&self) -> RelayStatus {
-        self.0.status()
-    }
-
-    /// A number that changes whenever [`RelayHandle::peer_addresses`] does. Takes no lock.
-    #[must_use]
-    pub fn peer_addresses_generation(&self) -> u64 {
-        self.0.peer_addresses_generation()
-    }
-
-    /// All addresses that the endpoint has resolved to since the start. Connections to earlier ones may live on.
-    #[must_use]
-    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
-        self.0.peer_addresses()
-    }
-}
+pub type RelayHandle = Arc<RelayState>;
 
 /// The state of a relay. All counts are since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

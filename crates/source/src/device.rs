@@ -145,15 +145,18 @@ impl Device {
         let Self { handle, stages, slot, .. } = self;
         let slot = *slot;
         // A batch's age counts from the time of its first packet, which has waited in the ring already.
-        match stages {
+        let result = match stages {
             // The common case has no stage between the ring and the batch.
-            Stages::Batched(batcher) => handle.dispatch(DISPATCH, |record: Record<'_>| {
+            Stages::Batched(batcher) => handle.capture().dispatch(Some(DISPATCH), |packet| {
+                let record = record(&packet);
                 batcher.push(slot, &record, record.time);
             }),
-            stages => handle.dispatch(DISPATCH, |record: Record<'_>| {
+            stages => handle.capture().dispatch(Some(DISPATCH), |packet| {
+                let record = record(&packet);
                 stages.push(slot, &record, record.time);
             }),
-        }
+        };
+        handle.read_result(result)
     }
 
     /// Starts to drain, once.
@@ -241,6 +244,14 @@ impl PacketSource for Device {
     fn recycle(&mut self, buffer: Vec<u8>) {
         self.stages.batcher().recycle(buffer);
     }
+}
+
+/// The record of a packet in the ring.
+fn record<'a>(packet: &pcap::Packet<'a>) -> Record<'a> {
+    let header = packet.header;
+    // With `Precision::Nano` libpcap puts nanoseconds where the type says microseconds.
+    let time = Timestamp::from_parts(header.ts.tv_sec as u32, header.ts.tv_usec as u32);
+    Record { time, original: header.len, bytes: packet.data }
 }
 
 /// Something that is done at intervals.

@@ -124,7 +124,7 @@ impl PipelineHandle for CaptureHandle {
             registry.register(collector(declared, move || tzsp_families(&tzsp))?)?;
         }
         if let Some(relay) = &self.relay {
-            registry.register(relay.collector()?)?;
+            registry.register(relay.metrics_collector()?)?;
         }
         for observer in self.observers.collectors() {
             registry.register(observer)?;

@@ -9,7 +9,7 @@ use batch::{DecodeError, DecodedBatch};
 use ledger::{DiscardReason, Receipt, SourceStats, WriteOutcome};
 use merge::{Arrival, Merge, MonotonicTime};
 use observe::ObservedBatch;
-use packet::{Origin, SourceId, Timestamp};
+use packet::{Origin, Records, SourceId, Timestamp};
 use sink::{CaptureWriter, InterfaceCounts, InterfaceId, StreamError};
 use tracing::{debug, error, info, warn};
 
@@ -17,7 +17,7 @@ use super::Shared;
 use super::clock::Now;
 use super::interfaces::{Interfaces, KnownInterface, RegisterError};
 use super::log_limiter::LogLimiter;
-use super::output::Output;
+use super::outcomes::{Outcomes, Run};
 
 /// Bytes of batches to receive while the merge waits for further sources to appear. More would be merged out of order
 /// when memory is short.
@@ -27,7 +27,8 @@ const MAX_GATHERED: usize = 64 << 20;
 pub(super) struct Collector<M, W> {
     interfaces: Interfaces,
     merge: Merge<DecodedBatch<M>, Option<InterfaceId>>,
-    output: Output<W>,
+    writer: CaptureWriter<W>,
+    outcomes: Outcomes,
     shared: Arc<Shared>,
     loss_log: LogLimiter,
 }
@@ -51,7 +52,8 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
         Self {
             interfaces: Interfaces::default(),
             merge: Merge::new(merge),
-            output: Output::new(writer, max_packets),
+            writer,
+            outcomes: Outcomes::new(max_packets),
             shared,
             loss_log: LogLimiter::default(),
         }
@@ -63,7 +65,7 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
             DecodedBatch::decode(message).map_err(|(message, error)| HandleError::Invalid(message, error))?;
         let (interface, new_source) = match self.interfaces.find(&batch) {
             Some(known) => (known, false),
-            None => match self.interfaces.register(&batch, &self.shared, &mut self.output) {
+            None => match self.interfaces.register(&batch, &self.shared, &mut self.writer) {
                 Ok(registered) => registered,
                 Err(RegisterError::Fields(error)) => {
                     return Err(HandleError::Invalid(batch.into_message(), error));
@@ -141,9 +143,20 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
         written
     }
 
+    /// Writes the runs that are due, and counts what becomes of their packets; also if writing fails.
     fn write_runs(&mut self, now: MonotonicTime) -> Result<(), StreamError> {
-        while let Some(run) = self.merge.next_run(now) {
-            self.output.write(&run)?;
+        let Self { merge, writer, outcomes, .. } = self;
+        while let Some(run) = merge.next_run(now) {
+            let Some(interface) = run.tag else {
+                outcomes.discarded(&run, DiscardReason::LinkType);
+                continue;
+            };
+            let packets = outcomes.admitted(&run);
+            if let Err(error) = writer.write(interface, first_records(&run, packets)) {
+                outcomes.discarded(&run, DiscardReason::OutputClosed);
+                return Err(error);
+            }
+            outcomes.written(&run, packets);
         }
         Ok(())
     }
@@ -151,7 +164,7 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
     /// Records what became of the packets that left the merge.
     fn record_outcomes(&mut self) {
         let mut ledger = self.shared.ledger.lock();
-        for (source, outcome) in self.output.take_outcomes() {
+        for (source, outcome) in self.outcomes.take() {
             ledger.record_output(source, &outcome);
         }
         drop(ledger);
@@ -161,7 +174,7 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
 
     /// Writes what the output has buffered.
     pub(super) fn flush(&mut self) -> Result<(), StreamError> {
-        self.output.flush()
+        self.writer.flush()
     }
 
     /// When [`write_ready`](Self::write_ready) may have packets to write if no message arrives before.
@@ -171,7 +184,7 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
 
     /// Whether `MAX_PACKETS` packets are written.
     pub(super) fn is_full(&self) -> bool {
-        self.output.is_full()
+        self.outcomes.is_full()
     }
 
     /// Whether receiving should pause, because the merge still waits for further sources and holds enough.
@@ -198,8 +211,9 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
     /// Closes the books: packets still in the merge count as discarded, overdue ones as lost.
     pub(super) fn settle(&mut self, now: MonotonicTime) {
         self.merge.finish();
+        let reason = if self.is_full() { DiscardReason::MaxPackets } else { DiscardReason::OutputClosed };
         while let Some(run) = self.merge.next_run(now) {
-            self.output.discard(&run);
+            self.outcomes.discarded(&run, reason);
         }
         self.record_outcomes();
         self.shared.ledger.lock().settle(Timestamp::MAX);
@@ -212,8 +226,18 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
             let in_output = self.interfaces.in_output();
             in_output.filter_map(|(id, source)| Some((id, counts(&ledger.stats(source)?, now)))).collect()
         };
-        self.output.finish(counts)
+        self.writer.finish(counts)
     }
+}
+
+/// The bytes of the first `packets` records of a run.
+fn first_records<'a>(run: &Run<'a>, packets: u64) -> &'a [u8] {
+    if packets >= u64::from(run.packets) {
+        return run.bytes;
+    }
+    let packets = usize::try_from(packets).unwrap_or(usize::MAX);
+    let len = Records::new(run.bytes).take(packets).map(|record| record.encoded_len()).sum();
+    run.bytes.get(..len).unwrap_or(run.bytes)
 }
 
 /// The contents of an interface statistics block.

@@ -7,11 +7,10 @@ use std::io::Write;
 use batch::{DecodeError, DecodedBatch, Interface};
 use observe::OriginId;
 use packet::{LinkType, Origin, SourceId};
-use sink::{InterfaceId, StreamError};
+use sink::{CaptureWriter, InterfaceId, StreamError};
 use tracing::warn;
 
 use super::Shared;
-use super::output::Output;
 
 /// Maximum bytes of descriptions to remember. A capture on `any` sends a new one whenever an interface appears or
 /// disappears.
@@ -87,7 +86,7 @@ impl Interfaces {
         &mut self,
         batch: &DecodedBatch<M>,
         shared: &Shared,
-        output: &mut Output<W>,
+        writer: &mut CaptureWriter<W>,
     ) -> Result<(KnownInterface, bool), RegisterError> {
         let description = Description::of(batch);
         let mut interface =
@@ -104,7 +103,7 @@ impl Interfaces {
         };
         let observed = shared.observers.register(&interface.origin, &interface.names);
         let output = self
-            .add_to_output(source, &interface, output)
+            .add_to_output(source, &interface, writer)
             .map_err(|error| RegisterError::Output(source, error))?;
         let known = KnownInterface { source, origin: interface.origin, observed, output };
         self.remember(description, known.clone());
@@ -115,7 +114,7 @@ impl Interfaces {
         &mut self,
         source: SourceId,
         interface: &Interface,
-        output: &mut Output<W>,
+        writer: &mut CaptureWriter<W>,
     ) -> Result<Option<InterfaceId>, StreamError> {
         let link_type = interface.link_type;
         if let Some(added) = self.added.get(&(source, link_type)) {
@@ -124,7 +123,7 @@ impl Interfaces {
         if self.added.len() >= MAX_INTERFACES {
             return Ok(None);
         }
-        let added = output.add_interface(interface)?;
+        let added = writer.add_interface(interface)?;
         if added.is_none() && !self.warned.contains(&link_type) && self.warned.len() < MAX_WARNINGS {
             self.warned.push(link_type);
             warn!(
@@ -161,7 +160,7 @@ mod tests {
     use std::sync::Arc;
 
     use observe::Observers;
-    use sink::{CaptureFormat, CaptureWriter, Stream};
+    use sink::{CaptureFormat, Stream};
 
     use super::*;
     use crate::collect::collector::tests::{Batches, Failing};
@@ -169,12 +168,12 @@ mod tests {
     /// Registers the interfaces of batches with an output in `format`; returns the outputs' interfaces.
     fn register(format: CaptureFormat, sources: &[(&str, LinkType, u32)]) -> Vec<Option<u32>> {
         let shared = Shared::new(Observers::new(observe::Config::default()));
-        let mut output = Output::new(CaptureWriter::new(Stream::new(Vec::new()), format).unwrap(), None);
+        let mut writer = CaptureWriter::new(Stream::new(Vec::new()), format).unwrap();
         let mut interfaces = Interfaces::default();
         let mut outputs = Vec::new();
         for (source, link_type, snaplen) in sources {
             let batch = Batches::new(source, *link_type).snaplen(*snaplen).decoded(&[]);
-            let (known, _) = interfaces.register(&batch, &shared, &mut output).unwrap();
+            let (known, _) = interfaces.register(&batch, &shared, &mut writer).unwrap();
             assert_eq!(interfaces.find(&batch).as_ref(), Some(&known));
             outputs.push(known.output.map(|InterfaceId(id)| id));
         }
@@ -202,11 +201,10 @@ mod tests {
     #[test]
     fn a_batch_is_found_by_link_type_snaplen_and_fields() {
         let shared = Shared::new(Observers::new(observe::Config::default()));
-        let writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
-        let mut output = Output::new(writer, None);
+        let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
         let mut interfaces = Interfaces::default();
         let known = Batches::new("a", LinkType::ETHERNET);
-        let (registered, new) = interfaces.register(&known.decoded(&[1]), &shared, &mut output).unwrap();
+        let (registered, new) = interfaces.register(&known.decoded(&[1]), &shared, &mut writer).unwrap();
         assert!(new);
         assert_eq!(interfaces.find(&known.decoded(&[2])).as_ref(), Some(&registered));
         for other in [
@@ -218,7 +216,7 @@ mod tests {
         }
         // The source is not new with another description, and keeps its numbers.
         let renamed = Batches::new("a", LinkType::ETHERNET).names(vec![(1, Arc::from("lo"))]);
-        let again = interfaces.register(&renamed.decoded(&[1]), &shared, &mut output).unwrap();
+        let again = interfaces.register(&renamed.decoded(&[1]), &shared, &mut writer).unwrap();
         assert_eq!(again, (registered, false));
         assert_eq!(interfaces.in_output().collect::<Vec<_>>(), [(InterfaceId(0), SourceId(0))]);
     }
@@ -226,11 +224,10 @@ mod tests {
     #[test]
     fn an_output_error_leaves_the_source_registered() {
         let shared = Shared::new(Observers::new(observe::Config::default()));
-        let writer = CaptureWriter::new(Stream::new(Failing), CaptureFormat::Pcap).unwrap();
-        let mut output = Output::new(writer, None);
+        let mut writer = CaptureWriter::new(Stream::new(Failing), CaptureFormat::Pcap).unwrap();
         let mut interfaces = Interfaces::default();
         let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1]);
-        let error = interfaces.register(&batch, &shared, &mut output).unwrap_err();
+        let error = interfaces.register(&batch, &shared, &mut writer).unwrap_err();
         assert!(matches!(error, RegisterError::Output(SourceId(0), StreamError::ReaderGone)), "{error:?}");
         assert_eq!(interfaces.find(&batch), None);
         assert_eq!(shared.ledger.lock().sources().count(), 1);
@@ -239,14 +236,13 @@ mod tests {
     #[test]
     fn descriptions_are_bounded() {
         let shared = Shared::new(Observers::new(observe::Config::default()));
-        let writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
-        let mut output = Output::new(writer, None);
+        let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
         let mut interfaces = Interfaces::default();
         // Each description takes 36 KiB.
         for index in 0..500 {
             let names = (0..512).map(|name| (name + index, Arc::from("x".repeat(64)))).collect();
             let batch = Batches::new("a", LinkType::ETHERNET).names(names).decoded(&[]);
-            interfaces.register(&batch, &shared, &mut output).unwrap();
+            interfaces.register(&batch, &shared, &mut writer).unwrap();
             assert!(interfaces.find(&batch).is_some());
         }
         assert!(interfaces.known.len() < 500 && interfaces.description_bytes <= MAX_DESCRIPTIONS);

@@ -15,7 +15,7 @@ use super::{OverflowPolicy, RelayStatus};
 
 /// The state of a relay. One lock guards it; nothing that may block, and nothing of ZeroMQ, is called while it is held.
 #[derive(Debug)]
-pub(super) struct RelayState {
+pub struct RelayState {
     /// The collector's endpoint, for the log.
     collector: String,
     guarded: Mutex<Guarded>,
@@ -97,8 +97,9 @@ impl RelayState {
 
 /// For callers.
 impl RelayState {
-    /// Queues a batch. With [`OverflowPolicy::Block`], blocks while the queue is full.
-    pub(super) fn send(&self, batch: Batch) {
+    /// Queues a batch. Blocks only with [`OverflowPolicy::Block`], while the queue is full. Once the relay finishes,
+    /// batches are dropped and counted.
+    pub fn send(&self, batch: Batch) {
         let mut guarded = self.guarded.lock();
         while guarded.queue.must_wait(&batch) {
             self.room.wait(&mut guarded);
@@ -108,17 +109,23 @@ impl RelayState {
         self.sender.notify_one();
     }
 
-    pub(super) fn take_buffer(&self) -> Vec<u8> {
+    /// An empty buffer for a batch, with the memory of a sent one if there is one.
+    #[must_use]
+    pub fn take_buffer(&self) -> Vec<u8> {
         self.buffers.take()
     }
 
-    pub(super) fn stop_waiting(&self) {
+    /// Ends all waiting: [`RelayState::send`] does not block any more, and [`Push::finish`](super::Push::finish) has a time
+    /// limit.
+    pub fn stop_waiting(&self) {
         self.guarded.lock().queue.stop_waiting();
         self.room.notify_all();
         self.lifecycle.notify_all();
     }
 
-    pub(super) fn status(&self) -> RelayStatus {
+    /// The state and the counts of the relay.
+    #[must_use]
+    pub fn status(&self) -> RelayStatus {
         let guarded = self.guarded.lock();
         let (sent, load) = (guarded.queue.sent(), guarded.queue.load());
         RelayStatus {
@@ -133,11 +140,15 @@ impl RelayState {
         }
     }
 
-    pub(super) fn peer_addresses_generation(&self) -> u64 {
+    /// A number that changes whenever [`RelayState::peer_addresses`] does. Takes no lock.
+    #[must_use]
+    pub fn peer_addresses_generation(&self) -> u64 {
         self.peer_addresses_generation.load(Ordering::Acquire)
     }
 
-    pub(super) fn peer_addresses(&self) -> Vec<SocketAddr> {
+    /// All addresses that the endpoint has resolved to since the start. Connections to earlier ones may live on.
+    #[must_use]
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         self.guarded.lock().peer_addresses.clone()
     }
 

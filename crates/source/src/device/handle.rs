@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
-use packet::{LinkType, Record, Timestamp};
+use packet::LinkType;
 use pcap::{Active, Capture, Linktype, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockFilter, SockRef};
@@ -167,19 +167,14 @@ impl Handle {
         }
     }
 
-    /// Hands up to `most` packets of the ring to `each`. Returns how many there were.
-    pub(super) fn dispatch(
-        &mut self,
-        most: usize,
-        mut each: impl FnMut(Record<'_>),
-    ) -> Result<usize, DeviceError> {
-        let read = self.capture.dispatch(Some(most), |packet| {
-            let header = packet.header;
-            // With `Precision::Nano` libpcap puts nanoseconds where the type says microseconds.
-            let time = Timestamp::from_parts(header.ts.tv_sec as u32, header.ts.tv_usec as u32);
-            each(Record { time, original: header.len, bytes: packet.data });
-        });
-        match read {
+    /// libpcap's handle, to read the ring.
+    pub(super) fn capture(&mut self) -> &mut Capture<Active> {
+        &mut self.capture
+    }
+
+    /// The result of reading the ring.
+    pub(super) fn read_result(&self, result: Result<usize, pcap::Error>) -> Result<usize, DeviceError> {
+        match result {
             Ok(packets) => Ok(packets),
             Err(pcap::Error::TimeoutExpired) => Ok(0),
             Err(error) => Err(self.ended(message(&error))),
