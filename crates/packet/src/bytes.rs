@@ -44,6 +44,48 @@ pub fn le_u32(bytes: &[u8], at: usize) -> Option<u32> {
     array(bytes, at).map(u32::from_le_bytes)
 }
 
+/// The byte order of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// The least significant byte is first.
+    Little,
+    /// The most significant byte is first.
+    Big,
+}
+
+impl ByteOrder {
+    /// The `u16` at `at`.
+    #[inline]
+    #[must_use]
+    pub fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
+        match self {
+            Self::Little => le_u16(bytes, at),
+            Self::Big => be_u16(bytes, at),
+        }
+    }
+
+    /// The `u32` at `at`.
+    #[inline]
+    #[must_use]
+    pub fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
+        match self {
+            Self::Little => le_u32(bytes, at),
+            Self::Big => be_u32(bytes, at),
+        }
+    }
+
+    /// The `u64` at `at`.
+    #[inline]
+    #[must_use]
+    pub fn u64_at(self, bytes: &[u8], at: usize) -> Option<u64> {
+        let word = array(bytes, at)?;
+        Some(match self {
+            Self::Little => u64::from_le_bytes(word),
+            Self::Big => u64::from_be_bytes(word),
+        })
+    }
+}
+
 /// The first `N` bytes, followed by zeros if there are fewer.
 #[inline]
 #[must_use]

@@ -197,9 +197,12 @@ fn run_source<S: PacketSource>(mut source: S, mut consumer: Consumer) -> Result<
         if let Some(addresses) = consumer.new_peer_addresses() {
             source.exclude(&addresses)?;
         }
+        while source.wants_buffer() {
+            source.recycle(consumer.take_buffer());
+        }
         let progress = source.poll();
         while let Some(batch) = source.poll_batch() {
-            source.recycle(consumer.consume(batch));
+            consumer.consume(batch);
         }
         if progress? == Progress::Ended {
             return Ok(());
@@ -244,17 +247,19 @@ struct Consumer {
     relay: Option<RelayHandle>,
     /// The state of the relay's peer addresses that the source knows.
     peer_generation: u64,
+    /// The memory of batches that were only observed.
+    spare: Vec<Vec<u8>>,
     /// The observers' numbers of the interfaces.
     origins: Vec<(Arc<Interface>, OriginId)>,
 }
 
 impl Consumer {
     fn new(observers: Arc<Observers>, relay: Option<RelayHandle>) -> Self {
-        Self { observers, relay, peer_generation: 0, origins: Vec::new() }
+        Self { observers, relay, peer_generation: 0, spare: Vec::new(), origins: Vec::new() }
     }
 
-    /// Observes a batch, then relays it. Returns memory for a later batch.
-    fn consume(&mut self, batch: Batch) -> Vec<u8> {
+    /// Observes a batch, then relays it.
+    fn consume(&mut self, batch: Batch) {
         let (origin, watermark) = (self.origin(batch.interface()), batch.close_info().watermark);
         self.observers.observe(&ObservedBatch {
             origin,
@@ -264,11 +269,16 @@ impl Consumer {
             watermark,
         });
         match &self.relay {
-            Some(relay) => {
-                relay.send(batch);
-                relay.take_buffer()
-            }
-            None => batch.into_spare(),
+            Some(relay) => relay.send(batch),
+            None => self.spare.push(batch.into_spare()),
+        }
+    }
+
+    /// Memory for a later batch: that of an earlier one, or none.
+    fn take_buffer(&mut self) -> Vec<u8> {
+        match &self.relay {
+            Some(relay) => relay.take_buffer(),
+            None => self.spare.pop().unwrap_or_default(),
         }
     }
 

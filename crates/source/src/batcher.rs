@@ -27,6 +27,9 @@ const DISORDER: Duration = Duration::from_micros(500);
 /// was set back.
 const MAX_AHEAD: Duration = Duration::from_secs(11);
 
+/// Buffers to keep for the next batches: reading from a device once can close a few of them.
+const SPARE_BUFFERS: usize = 2;
+
 /// An interface of a source: the number that `open` returned for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InterfaceSlot(pub(crate) usize);
@@ -293,11 +296,15 @@ impl Batcher {
         !self.ready.is_empty()
     }
 
-    /// Takes back the memory of a batch.
+    /// Whether memory for a batch would be used soon.
+    #[must_use]
+    pub fn wants_buffer(&self) -> bool {
+        self.spare.len() < SPARE_BUFFERS
+    }
+
+    /// Takes the memory of an earlier batch.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && self.spare.len() <= self.slots.len() {
-            self.spare.push(buffer);
-        }
+        self.spare.push(buffer);
     }
 }
 

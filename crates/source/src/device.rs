@@ -38,7 +38,7 @@ const FLUSH_DELAY: Duration = Duration::from_millis(50);
 const FLUSH_SLACK: Duration = Duration::from_millis(10);
 
 /// Packets taken from the ring before finished batches are handed on.
-const DISPATCH: usize = 2048;
+const DISPATCH: usize = 1024;
 
 /// How often the kernel's counters are read: a system call and two small files.
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(250);
@@ -239,6 +239,10 @@ impl PacketSource for Device {
 
     fn poll_batch(&mut self) -> Option<Batch> {
         self.stages.poll_batch()
+    }
+
+    fn wants_buffer(&mut self) -> bool {
+        self.stages.batcher().wants_buffer()
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {

@@ -94,6 +94,13 @@ impl PacketSource for File {
         }
     }
 
+    fn wants_buffer(&mut self) -> bool {
+        match &mut self.content {
+            Content::Pcap(reader) => reader.wants_buffer(),
+            Content::PcapNg(reader) => reader.wants_buffer(),
+        }
+    }
+
     fn recycle(&mut self, buffer: Vec<u8>) {
         match &mut self.content {
             Content::Pcap(reader) => reader.recycle(buffer),

@@ -35,7 +35,10 @@ pub trait PacketSource {
     /// The next batch. After the source has ended, the last batch of each interface says so.
     fn poll_batch(&mut self) -> Option<Batch>;
 
-    /// Takes back the memory of a batch, for a later one.
+    /// Whether memory for a batch would be used soon.
+    fn wants_buffer(&mut self) -> bool;
+
+    /// Takes the memory of an earlier batch, for a later one.
     fn recycle(&mut self, buffer: Vec<u8>);
 
     /// Leaves out the relay's connections to these addresses, which only a device can see.

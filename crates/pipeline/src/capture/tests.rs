@@ -16,6 +16,7 @@ struct Prepared {
     polls: VecDeque<Vec<Batch>>,
     ready: VecDeque<Batch>,
     error: Option<FileError>,
+    has_buffer: bool,
     recycled: usize,
 }
 
@@ -23,6 +24,7 @@ impl PacketSource for &mut Prepared {
     type Error = FileError;
 
     fn poll(&mut self) -> Result<Progress, FileError> {
+        self.has_buffer = false;
         self.ready.extend(self.polls.pop_front().unwrap_or_default());
         if !self.polls.is_empty() {
             return Ok(Progress::Running);
@@ -32,6 +34,10 @@ impl PacketSource for &mut Prepared {
 
     fn poll_batch(&mut self) -> Option<Batch> {
         self.ready.pop_front()
+    }
+
+    fn wants_buffer(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_buffer, true)
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {
@@ -69,11 +75,12 @@ fn all_batches_are_observed_also_after_a_failure() {
     let truncated = || FileError::Truncated { path: "x".to_owned(), packet: 7 };
     for (error, expected) in [(None, Ended::Well), (Some(truncated()), Ended::Well)] {
         let polls = [vec![], vec![batch("a", 2), batch("b", 3)], vec![batch("a", 1)]];
-        let mut source = Prepared { polls: polls.into(), ready: VecDeque::new(), error, recycled: 0 };
+        let mut source =
+            Prepared { polls: polls.into(), ready: VecDeque::new(), error, has_buffer: false, recycled: 0 };
         let before = observers.packets();
         let ended = run_source(&mut source, Consumer::new(Arc::clone(&observers), None));
         assert_eq!(log_end(ended), expected);
-        assert_eq!((observers.packets() - before, source.recycled), (6, 3));
+        assert_eq!((observers.packets() - before, source.recycled), (6, 1));
     }
     let error = FileError::Corrupt { path: "x".to_owned(), packets: 1, why: "y".to_owned() };
     assert_eq!(log_end(Err(error)), Ended::Badly);

@@ -1,28 +1,31 @@
 //! Classic pcap, read straight into batches.
 //!
-//! A batch consists of the records of a little-endian nanosecond file, so the file is read into the batch's memory and walked
-//! over once. Other kinds of pcap are converted in place. This costs 7 to 10 ns a packet, where `pcap-file` costs 10 and a copy,
-//! and libpcap 50.
+//! A batch consists of the records of a little-endian nanosecond file, so the file is read into the batch's memory and its
+//! records are walked once. Other kinds of pcap are converted in place. This costs 7 to 10 ns a packet, where `pcap-file`
+//! costs 10 and a copy, and libpcap 50.
 //!
 //! The format: draft-ietf-opsawg-pcap, sections 4 and 5.
 
+mod buffer;
+
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch::{Batch, CloseInfo, Interface, Template};
-use packet::record::{self, Extent, HEADER_LEN, MAX_CAPTURED};
+use batch::{Batch, Interface, Template};
+use packet::bytes::ByteOrder;
+use packet::record::{HEADER_LEN, MAX_CAPTURED};
 use packet::{LinkType, Records, Timestamp};
 
 use super::input::{Filled, Input};
 use super::{FileError, origin};
 use crate::Progress;
 use crate::batcher::{HEARTBEAT, InterfaceSlot, Timing};
-use crate::context::{CaptureContext, Quota, now};
+use crate::context::{CaptureContext, now};
 use crate::filter::FilterSpec;
 use crate::stages::Stages;
 use crate::tzsp::TzspReport;
+use buffer::BatchBuffer;
 
 /// Bytes before the first record.
 const FILE_HEADER_LEN: usize = 24;
@@ -34,7 +37,7 @@ const LINK_TYPE_MASK: u32 = 0x03ff_ffff;
 /// The kind of a pcap file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Format {
-    big_endian: bool,
+    order: ByteOrder,
     /// Nanoseconds per unit of the sub-second field.
     unit: u32,
     /// Bytes of a record header.
@@ -51,21 +54,20 @@ impl Format {
             0xa1b2_cd34 => Some((1000, HEADER_LEN + 8)),
             _ => None,
         };
-        let (big_endian, (unit, header_len)) = match kind(u32::from_le_bytes(magic)) {
-            Some(kind) => (false, kind),
-            None => (true, kind(u32::from_be_bytes(magic))?),
+        let (order, (unit, header_len)) = match kind(u32::from_le_bytes(magic)) {
+            Some(kind) => (ByteOrder::Little, kind),
+            None => (ByteOrder::Big, kind(u32::from_be_bytes(magic))?),
         };
-        Some(Self { big_endian, unit, header_len })
+        Some(Self { order, unit, header_len })
     }
 
     /// Whether the file's records have the layout of a batch's.
-    const fn is_native(self) -> bool {
-        !self.big_endian && self.unit == 1 && self.header_len == HEADER_LEN
+    fn is_native(self) -> bool {
+        self.order == ByteOrder::Little && self.unit == 1 && self.header_len == HEADER_LEN
     }
 
     fn u32_at(self, bytes: &[u8], at: usize) -> u32 {
-        let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).unwrap_or_default();
-        if self.big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
+        self.order.u32_at(bytes, at).unwrap_or_default()
     }
 }
 
@@ -75,7 +77,7 @@ pub(super) struct Reader {
     input: Input,
     link_type: LinkType,
     template: Template,
-    walk: Walk,
+    buffer: BatchBuffer,
     context: CaptureContext,
     /// The stages behind the file, with the slot of its interface; `None` if its batches leave as they are.
     stages: Option<(Stages, InterfaceSlot)>,
@@ -116,12 +118,12 @@ impl Reader {
             let slot = stages.open(interface);
             (stages, slot)
         });
-        let walk = Walk::new(&template, format, context.limits.bytes);
+        let buffer = BatchBuffer::new(&template, format, context.limits.bytes);
         Ok(Self {
             input,
             link_type,
             template,
-            walk,
+            buffer,
             context,
             stages,
             ready: VecDeque::new(),
@@ -145,33 +147,33 @@ impl Reader {
             if self.context.is_over() {
                 return self.end(Ok(()));
             }
-            let due = self.walk.opened.map_or(self.heartbeat, |opened| opened + self.context.limits.delay);
+            let due = self.buffer.opened.map_or(self.heartbeat, |opened| opened + self.context.limits.delay);
             let timeout = if is_pipe { due.since(now()) } else { Duration::MAX };
-            match self.input.fill(&mut self.walk.buf, timeout) {
+            match self.input.fill(self.buffer.memory_mut(), timeout) {
                 Ok(Filled::Bytes(_) | Filled::NothingYet) => {}
-                Ok(Filled::End) if self.walk.is_at_boundary() => return self.end(Ok(())),
+                Ok(Filled::End) if self.buffer.is_at_boundary() => return self.end(Ok(())),
                 Ok(Filled::End) => {
-                    let (path, packet) = (self.input.path().to_owned(), self.walk.packets() + 1);
+                    let (path, packet) = (self.input.path().to_owned(), self.buffer.packets() + 1);
                     return self.end(Err(FileError::Truncated { path, packet }));
                 }
                 Err(why) => {
-                    let (path, packets) = (self.input.path().to_owned(), self.walk.packets());
+                    let (path, packets) = (self.input.path().to_owned(), self.buffer.packets());
                     return self.end(Err(FileError::Read { path, packets, why }));
                 }
             }
             // Stages behind the file count against `MAX_PACKETS` themselves.
             let quota = self.stages.is_none().then_some(&*self.context.quota);
-            if let Err(captured) = self.walk.advance(quota) {
-                let (path, packets) = (self.input.path().to_owned(), self.walk.packets());
+            if let Err(captured) = self.buffer.advance(quota) {
+                let (path, packets) = (self.input.path().to_owned(), self.buffer.packets());
                 let why = format!("the next packet claims {captured} bytes, more than {MAX_CAPTURED}");
                 return self.end(Err(FileError::Corrupt { path, packets, why }));
             }
-            if is_pipe && self.walk.opened.is_none() && self.walk.extent.packets > 0 {
-                self.walk.opened = Some(now());
+            if is_pipe && self.buffer.opened.is_none() && !self.buffer.is_empty() {
+                self.buffer.opened = Some(now());
             }
-            if self.walk.is_full() || is_pipe && now() >= due {
+            if self.buffer.is_full() || is_pipe && now() >= due {
                 let spare = self.spare.pop().unwrap_or_default();
-                let batch = self.walk.close(&self.template, spare, self.context.limits.bytes, false);
+                let batch = self.buffer.close(&self.template, spare, self.context.limits.bytes, false);
                 self.heartbeat = now() + HEARTBEAT;
                 self.hand_on(batch);
                 return Ok(Progress::Running);
@@ -199,7 +201,7 @@ impl Reader {
 
     /// Ends the file: the last batch says so.
     fn end(&mut self, ended: Result<(), FileError>) -> Result<Progress, FileError> {
-        let batch = self.walk.close(&self.template, Vec::new(), 0, true);
+        let batch = self.buffer.close(&self.template, Vec::new(), 0, true);
         self.hand_on(batch);
         if let Some((stages, _)) = &mut self.stages {
             stages.end(Timestamp::ZERO);
@@ -214,141 +216,17 @@ impl Reader {
         }
     }
 
+    pub(super) fn wants_buffer(&mut self) -> bool {
+        match &mut self.stages {
+            Some((stages, _)) => stages.batcher().wants_buffer(),
+            None => self.spare.is_empty(),
+        }
+    }
+
     pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
         match &mut self.stages {
             Some((stages, _)) => stages.batcher().recycle(buffer),
-            None if self.spare.is_empty() => self.spare.push(buffer),
-            None => {}
+            None => self.spare.push(buffer),
         }
-    }
-}
-
-/// The memory of a batch, into which the file is read: whole records, followed by what is not a whole record yet.
-#[derive(Debug)]
-struct Walk {
-    format: Format,
-    buf: Vec<u8>,
-    /// Where this batch's records end.
-    records_end: usize,
-    /// Where the bytes that were not walked over start: after `records_end` if the file's record headers are longer than the
-    /// batch's.
-    unread: usize,
-    extent: Extent,
-    /// Bytes that the record at `unread` needs, as far as known.
-    needed: usize,
-    /// Packets of earlier batches.
-    packets_before: u64,
-    /// When the first packet of this batch arrived, for pipes.
-    opened: Option<Timestamp>,
-    /// The latest time of any packet so far.
-    latest: Timestamp,
-}
-
-impl Walk {
-    /// An empty batch with room for `bytes` of records.
-    fn new(template: &Template, format: Format, bytes: usize) -> Self {
-        let mut buf = Vec::new();
-        template.open(&mut buf);
-        buf.reserve_exact(bytes);
-        Self {
-            format,
-            records_end: buf.len(),
-            unread: buf.len(),
-            buf,
-            extent: Extent::EMPTY,
-            needed: format.header_len,
-            packets_before: 0,
-            opened: None,
-            latest: Timestamp::ZERO,
-        }
-    }
-
-    fn packets(&self) -> u64 {
-        self.packets_before + u64::from(self.extent.packets)
-    }
-
-    fn is_at_boundary(&self) -> bool {
-        self.unread == self.buf.len()
-    }
-
-    /// Whether the next record has no room in this batch.
-    fn is_full(&self) -> bool {
-        self.extent.packets > 0 && self.unread + self.needed > self.buf.capacity()
-    }
-
-    /// Walks over all whole records and converts them. The error is an impossible captured length.
-    fn advance(&mut self, quota: Option<&Quota>) -> Result<(), u32> {
-        loop {
-            let had = self.buf.len() - self.unread;
-            self.needed = self.format.header_len;
-            if had < self.needed {
-                break;
-            }
-            let at = self.unread;
-            let captured = self.format.u32_at(&self.buf, at + 8);
-            if captured as usize > MAX_CAPTURED {
-                return Err(captured);
-            }
-            self.needed += captured as usize;
-            if had < self.needed {
-                break;
-            }
-            if !quota.is_none_or(Quota::take) {
-                self.buf.truncate(self.unread);
-                return Ok(());
-            }
-            self.take_record(at, captured as usize);
-        }
-        // A packet larger than a batch gets the room it needs.
-        if self.extent.packets == 0 {
-            self.buf.reserve_exact((self.unread + self.needed).saturating_sub(self.buf.len()));
-        }
-        Ok(())
-    }
-
-    /// Converts the record at `at`, which is whole.
-    #[inline]
-    fn take_record(&mut self, at: usize, captured: usize) {
-        let secs = self.format.u32_at(&self.buf, at);
-        let fraction = self.format.u32_at(&self.buf, at + 4);
-        let nanos = u64::from(secs) * 1_000_000_000 + u64::from(fraction) * u64::from(self.format.unit);
-        // Limited to what a record can hold: the year 2106.
-        let (secs, fraction) = Timestamp::from_nanos(nanos).to_parts();
-        let time = Timestamp::from_parts(secs, fraction);
-        let end = at + self.format.header_len + captured;
-        if self.format.is_native() {
-            self.records_end = end;
-        } else {
-            let original = self.format.u32_at(&self.buf, at + 12);
-            let header = record::header(time, captured as u32, original);
-            let to = self.records_end;
-            self.buf[to..to + HEADER_LEN].copy_from_slice(&header);
-            self.buf.copy_within(end - captured..end, to + HEADER_LEN);
-            self.records_end = to + HEADER_LEN + captured;
-        }
-        self.unread = end;
-        self.extent.add(time);
-        self.latest = self.latest.max(time);
-    }
-
-    /// Closes the batch. What is not a whole record yet goes into the next one, which has room for `bytes` of records.
-    fn close(&mut self, template: &Template, mut next: Vec<u8>, bytes: usize, ends: bool) -> Batch {
-        template.open(&mut next);
-        // The next packet may be larger than a batch.
-        next.reserve_exact(bytes.max(self.needed));
-        next.extend_from_slice(&self.buf[self.unread..]);
-        let closing =
-            CloseInfo { watermark: self.latest, captured: self.packets(), ends, ..CloseInfo::default() };
-        self.packets_before = self.packets();
-        let extent = mem::replace(&mut self.extent, Extent::EMPTY);
-        let mut buf = mem::replace(&mut self.buf, next);
-        buf.truncate(self.records_end);
-        if buf.len() < buf.capacity() / 2 {
-            buf.shrink_to_fit();
-        }
-        self.records_end = template.head_len();
-        self.unread = self.records_end;
-        self.opened = None;
-        template.close(buf, extent, closing)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batch::{Batch, Interface};
+use packet::bytes::ByteOrder;
 use packet::record::MAX_CAPTURED;
 use packet::{LinkType, Record, Timestamp};
 
@@ -21,7 +22,7 @@ use crate::context::{CaptureContext, now};
 use crate::filter::FilterSpec;
 use crate::stages::Stages;
 use crate::tzsp::TzspReport;
-use block::{Block, ByteOrder, Description, Packet};
+use block::{Block, Description, Packet};
 
 pub(super) use block::SECTION_HEADER as MAGIC;
 
@@ -189,6 +190,10 @@ impl Reader {
 
     pub(super) fn poll_batch(&mut self) -> Option<Batch> {
         self.stages.poll_batch()
+    }
+
+    pub(super) fn wants_buffer(&mut self) -> bool {
+        self.stages.batcher().wants_buffer()
     }
 
     pub(super) fn recycle(&mut self, buffer: Vec<u8>) {

@@ -146,6 +146,10 @@ impl PacketSource for TzspListener {
         self.packets.batcher.poll_batch()
     }
 
+    fn wants_buffer(&mut self) -> bool {
+        self.packets.batcher.wants_buffer()
+    }
+
     fn recycle(&mut self, buffer: Vec<u8>) {
         self.packets.batcher.recycle(buffer);
     }

@@ -1,12 +1,14 @@
-//! The blocks of pcapng, as far as packets need them: draft-ietf-opsawg-pcapng, section 4.
+//! The blocks of pcapng that packets need: draft-ietf-opsawg-pcapng, section 4.
 //!
-//! Everything that is of no use here is passed over, whatever is in it: files in the wild have texts that are no UTF-8, options
-//! that are too short, and reserved fields that are not 0, and every other program reads their packets.
+//! Everything else is skipped without a check: existing files have texts that are not UTF-8, options that are too short, and
+//! reserved fields that are not 0, and all other programs read their packets.
+
+use packet::bytes::ByteOrder;
 
 /// The type of a section header block. It reads the same in both byte orders.
 pub(in crate::file) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
-/// The byte-order magic behind a section header's type and length, in the order of a little-endian section.
+/// The byte-order magic after a section header's type and length, for little-endian sections.
 const LITTLE_ENDIAN: [u8; 4] = [0x4d, 0x3c, 0x2b, 0x1a];
 const BIG_ENDIAN: [u8; 4] = [0x1a, 0x2b, 0x3c, 0x4d];
 
@@ -15,49 +17,16 @@ const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 
-/// Bytes of a block around its body: type, length, and the length again.
+/// Bytes of a block besides its body: type, length, and the length again.
 const FRAME: usize = 12;
 
-/// The largest block that is taken for one: Wireshark's own limit.
+/// The largest block that is accepted, as in Wireshark.
 const MAX_BLOCK: usize = 16 << 20;
 
-/// The byte order of a section.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ByteOrder {
-    Little,
-    Big,
-}
-
-impl ByteOrder {
-    fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
-        let word = bytes.get(at..)?.first_chunk().copied()?;
-        Some(match self {
-            Self::Little => u16::from_le_bytes(word),
-            Self::Big => u16::from_be_bytes(word),
-        })
-    }
-
-    fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
-        let word = bytes.get(at..)?.first_chunk().copied()?;
-        Some(match self {
-            Self::Little => u32::from_le_bytes(word),
-            Self::Big => u32::from_be_bytes(word),
-        })
-    }
-
-    fn u64_at(self, bytes: &[u8], at: usize) -> Option<u64> {
-        let word = bytes.get(at..)?.first_chunk().copied()?;
-        Some(match self {
-            Self::Little => u64::from_le_bytes(word),
-            Self::Big => u64::from_be_bytes(word),
-        })
-    }
-}
-
-/// A block, read.
+/// A parsed block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Block<'a> {
-    /// A section begins: the interfaces of the one before are of no meaning any more.
+    /// A section starts. The interfaces of the previous section are no longer valid.
     Section(ByteOrder),
     /// An interface, numbered from 0 in its section.
     Interface(Description),
