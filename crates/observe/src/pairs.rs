@@ -56,7 +56,10 @@ impl Default for PairsConfig {
 #[derive(Debug)]
 pub(crate) struct Pairs {
     table: ExpiringTable<PairKey, PairCounts>,
-    devices: HashMap<Device, DeviceCounts, RandomState>,
+    devices: Vec<(Device, DeviceCounts)>,
+    device_indices: HashMap<Device, usize, RandomState>,
+    /// Index of the device of the last packet, which is mostly that of the next one too.
+    last_device: usize,
     /// Evicted pairs by origin.
     evicted: Vec<u64>,
     /// Analyzes segments if the observer `streams` does not.
@@ -110,7 +113,9 @@ impl Pairs {
         let config = PairsConfig { max_pairs: config.max_pairs.max(1), ..config };
         Self {
             table: ExpiringTable::new(config.max_pairs, [config.age; 2]),
-            devices: HashMap::default(),
+            devices: Vec::new(),
+            device_indices: HashMap::default(),
+            last_device: 0,
             evicted: Vec::new(),
             streams: None,
             config,
@@ -127,8 +132,10 @@ impl Pairs {
     fn observe(&mut self, origin: OriginId, packet: &ObservedPacket<'_>, analysis: &SegmentAnalysis) {
         self.table.tick(origin, packet.time);
         self.remove_expired(origin, REMOVED_PER_PACKET);
-        let device = self.device(origin, packet);
-        let counts = self.devices.entry(device).or_default();
+        let index = self.device(Device { origin, interface: packet.headers.interface });
+        self.last_device = index;
+        let (device, counts) = &mut self.devices[index];
+        let device = *device;
         counts.packets += 1;
         let Some((ip, tcp)) = packet.headers.segment() else { return };
         if tcp.payload_len > 0 {
@@ -153,13 +160,26 @@ impl Pairs {
         }
     }
 
-    /// The device that captured a packet.
-    fn device(&self, origin: OriginId, packet: &ObservedPacket<'_>) -> Device {
-        let device = Device { origin, interface: packet.headers.interface };
-        if self.devices.len() < MAX_DEVICES || self.devices.contains_key(&device) {
-            return device;
+    /// The index of a device in the list.
+    #[inline]
+    fn device(&mut self, device: Device) -> usize {
+        if self.devices.get(self.last_device).is_some_and(|(last, _)| *last == device) {
+            return self.last_device;
         }
-        Device { interface: None, ..device }
+        match self.device_indices.get(&device) {
+            Some(&index) => index,
+            None => self.add_device(device),
+        }
+    }
+
+    #[cold]
+    fn add_device(&mut self, device: Device) -> usize {
+        if self.devices.len() >= MAX_DEVICES && device.interface.is_some() {
+            return self.device(Device { interface: None, ..device });
+        }
+        self.devices.push((device, DeviceCounts::default()));
+        self.device_indices.insert(device, self.devices.len() - 1);
+        self.devices.len() - 1
     }
 
     /// The counts of a pair. A new one evicts others if the table is full.

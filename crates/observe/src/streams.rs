@@ -3,8 +3,8 @@
 //! A stream is one direction of a TCP connection. Both directions are analyzed together, because acknowledgments tell which
 //! segments of the other direction were retransmitted.
 //!
-//! [`conversation`] and [`direction`] hold the analysis and all the state that it needs. Counts and measurements are apart
-//! from it, in [`stats`], with an entry per captured direction, so that a connection of which only one direction was captured
+//! `conversation` and `direction` hold the analysis and all the state that it needs. Counts and measurements are apart
+//! from it, in `stats`, with an entry per captured direction, so that a connection of which only one direction was captured
 //! takes less memory.
 
 pub(crate) mod analysis;

@@ -39,9 +39,7 @@ impl Pairs {
     pub(crate) fn write_table(shared: &Mutex<Self>, origins: &Origins, out: &mut Exposition) {
         let (chunks, devices) = {
             let pairs = shared.lock();
-            let devices: Vec<(Device, DeviceCounts)> =
-                pairs.devices.iter().map(|(&device, &counts)| (device, counts)).collect();
-            (pairs.table.chunks(), devices)
+            (pairs.table.chunks(), pairs.devices.clone())
         };
         let mut pairs = Vec::new();
         for chunk in 0..chunks {
