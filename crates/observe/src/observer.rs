@@ -49,7 +49,7 @@ pub(crate) struct BatchOrigin {
     pub(crate) canonical_with_device: OriginId,
 }
 
-/// Packets per chunk. Their headers take 11 KiB, which stays in the first-level cache while each observer reads them.
+/// Packets per chunk. Their headers take 11 KiB, which stay in the first-level cache while each observer reads them.
 const CHUNK: usize = 64;
 
 /// Consecutive packets of a batch.

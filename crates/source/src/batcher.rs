@@ -162,14 +162,21 @@ impl Batcher {
         if !self.context.quota.take() {
             return false;
         }
-        match self.timing {
-            Timing::Live => self.make_room_live(slot, record),
-            Timing::Piped | Timing::Stored => self.make_room_file(slot, record),
+        if self.timing != Timing::Live {
+            self.make_room_file(slot, record);
         }
-        let Some(state) = self.slots.get_mut(slot.0) else { return false };
-        let opened = match self.timing {
-            // It has waited in the kernel since then.
-            Timing::Live => record.time,
+        let Self { slots, ready, spare, timing, held_back, .. } = self;
+        let Some(state) = slots.get_mut(slot.0) else { return false };
+        let opened = match timing {
+            Timing::Live => {
+                // A full batch is closed, but for the packets that others may still precede.
+                if state.builder.is_full_for(record.bytes.len()) {
+                    let horizon = state.latest - DISORDER;
+                    ready.extend(state.close_until(horizon, not_after(horizon, *held_back), spare));
+                }
+                // The packet has waited in the kernel since then.
+                record.time
+            }
             Timing::Piped => now,
             Timing::Stored => Timestamp::MAX,
         };
@@ -177,17 +184,6 @@ impl Batcher {
         state.captured += 1;
         state.latest = state.latest.max(record.time);
         true
-    }
-
-    /// Closes a full batch, but for the packets that others may still precede.
-    #[inline]
-    fn make_room_live(&mut self, slot: InterfaceSlot, record: &Record<'_>) {
-        let Some(state) = self.slots.get_mut(slot.0) else { return };
-        if state.builder.is_full_for(record.bytes.len()) {
-            let horizon = state.latest - DISORDER;
-            let watermark = not_after(horizon, self.held_back);
-            self.ready.extend(state.close_until(horizon, watermark, &mut self.spare));
-        }
     }
 
     /// Closes the batches of all interfaces when one is full: none of a file's interfaces then delays another at the collector.
