@@ -79,7 +79,7 @@ def main():
 
 
 def run_section(bench, name):
-    """Prints a section's tables as they come. Exits with code 1 if it fails: the other sections run all the same."""
+    """Prints a section's tables as they come. Exits with code 1 if it fails: the other sections still run."""
     isolation.die_with_parent()
     section = importlib.import_module(f"bench.sections.{name}")
     print(f"\n## {name}\n\n{' '.join(section.run.__doc__.split())}", flush=True)

@@ -1,4 +1,4 @@
-"""Sends frames on a device at a steady rate, in a process of its own.
+"""Sends frames on a device at a steady rate, in a separate process.
 
     python3 -m bench.sender DEVICE PACKETS_PER_SECOND SECONDS SIZE
 

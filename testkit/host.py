@@ -1,4 +1,4 @@
-"""Hosts: network namespaces with devices, programs and sockets of their own."""
+"""Hosts: network namespaces with their own devices, programs and sockets."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Isolation: a process gets a network namespace and a mount namespace of its own.
+"""Isolation: a process gets its own network namespace and mount namespace.
 
 Hosts, devices, addresses and ports that it makes disappear with its last process.
 """

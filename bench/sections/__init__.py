@@ -1,4 +1,4 @@
 """The sections. Each module has `run(bench)`, which yields Markdown. Its docstring introduces the section.
 
-A module with `NEEDS_HOSTS = True` runs as root, in a network namespace of its own.
+A module with `NEEDS_HOSTS = True` runs as root, in its own network namespace.
 """

@@ -54,7 +54,7 @@ def ours(bench, rate, seconds):
 
 
 def theirs(bench, rate, seconds):
-    """The same of tcpdump."""
+    """The same for tcpdump."""
     with LiveHosts(bench.work) as hosts:
         argv = ["-i", live_hosts.BUSY, "--nano", "-n", "-B", live_hosts.BUFFER_KIB, "-Z", "root", "-w", "/dev/null"]
         dump = hosts.start("tcpdump", "tcpdump", *argv, host=hosts.capturer)

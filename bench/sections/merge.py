@@ -72,7 +72,7 @@ def start_captures(measurement, paths, endpoint):
 
 
 def theirs(bench, paths):
-    """The same of mergecap."""
+    """The same for mergecap."""
     with Measurement(bench.work) as measurement:
         began = time.monotonic()
         mergecap = measurement.start("mergecap", "mergecap", "-F", "nsecpcap", "-w", "/dev/null", *paths)

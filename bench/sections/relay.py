@@ -63,7 +63,7 @@ def ours(bench, path, count):
 
 
 def theirs(bench, senders, receiver):
-    """The same of a pipe."""
+    """The same for a pipe."""
     with Measurement(bench.work) as measurement:
         port = measurement.home.free_port()
         receiving = measurement.start("receiver", *with_port(receiver, port))

@@ -87,7 +87,7 @@ def ours(bench, traffic):
 
 
 def theirs(bench, traffic):
-    """The same of tzsp2pcap, which writes to a file. Its packets are counted afterwards."""
+    """The same for tzsp2pcap, which writes to a file. Its packets are counted afterwards."""
     with Measurement(bench.work) as measurement:
         port, path = measurement.home.free_port(socket.SOCK_DGRAM), measurement.path("received.pcap")
         receiver = measurement.start("tzsp2pcap", "tzsp2pcap", "-p", port, "-o", path)

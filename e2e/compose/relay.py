@@ -76,7 +76,7 @@ class Relay:
         )
 
     def prints(self):
-        """tcpdump behind the collector prints a line for each packet."""
+        """tcpdump, which reads the collector's output, prints a line for each packet."""
         count = sum(self.sent.values())
         printed = until(
             lambda: (

@@ -31,7 +31,7 @@ OPTIONS = ["--cgroupns", "private", "--cap-add", "SYS_ADMIN", "--cap-add", "NET_
 OPTIONS += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
 OPTIONS += ["--tmpfs", "/run", "--tmpfs", "/tmp", "--tmpfs", "/sys/fs/cgroup"]
 
-# Metrics ports. All units run on one host, so each needs a port of its own.
+# Metrics ports. All units run on one host, so each needs its own port.
 METRICS = {"capture": 9108, "collect": 9109, "observe": 9110}
 SETTINGS = {"capture": {"DEVICE": "lo", "FILTER": f"udp port {PORT}"}, "collect": {}}
 SETTINGS["observe"] = SETTINGS["capture"]

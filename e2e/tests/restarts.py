@@ -165,7 +165,7 @@ def test_collector_away_for_a_while(testbed):
     # The program itself, RELAY_BUFFER, BUFFER_SIZE.
     limit = 32 * MIB + 8 * MIB + 32 * MIB
     check(capture.memory_peak() < limit, f"{capture.memory_peak() / MIB:.0f} MiB of memory, limit {limit / MIB:.0f}")
-    capture.wait_for_log("no collector reachable yet; queueing packets in RELAY_BUFFER", 10)
+    capture.wait_for_log("collector not reachable; queueing packets in RELAY_BUFFER", 10)
 
     collect = testbed.collect(collect_endpoint=endpoint)
     capture.connected()
@@ -185,7 +185,7 @@ def test_collector_away_for_a_while(testbed):
     equal(len(got), sent, "packets in the output")
     equal(got[-1], count - 1, "the newest packet")
     equal(
-        len(capture.log_lines("no collector reachable yet; queueing packets in RELAY_BUFFER")),
+        len(capture.log_lines("collector not reachable; queueing packets in RELAY_BUFFER")),
         1,
         "log lines about the absent collector",
     )

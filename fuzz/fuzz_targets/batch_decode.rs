@@ -11,7 +11,7 @@ fuzz_target!(|message: &[u8]| {
         Ok(received) => received,
         Err((returned, _)) => return assert_eq!(returned, message),
     };
-    // A batch has as many records as its header says, and nothing behind them.
+    // A batch has as many records as its header says, and nothing after them.
     assert!(received.records().len() <= MAX_PAYLOAD);
     let mut records = Records::new(received.records());
     let latest = records.by_ref().map(|record| record.time).max();

@@ -1,4 +1,4 @@
-//! A pcap file from anywhere.
+//! A pcap file of arbitrary bytes.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ mod capture_file;
 
 use libfuzzer_sys::fuzz_target;
 
-/// Microseconds, nanoseconds and Kuznetzov's, as big-endian and as little-endian machines write them.
+/// The magic numbers of files with microseconds, with nanoseconds, and of Kuznetsov's variant, in both byte orders.
 const MAGICS: [[u8; 4]; 6] = [
     [0xa1, 0xb2, 0xc3, 0xd4],
     [0xd4, 0xc3, 0xb2, 0xa1],
@@ -16,7 +16,7 @@ const MAGICS: [[u8; 4]; 6] = [
     [0x34, 0xcd, 0xb2, 0xa1],
 ];
 
-// The first byte chooses the kind, so that no time is spent on finding a magic number.
+// The first byte chooses the kind, so that the fuzzer need not find a magic number.
 fuzz_target!(|input: &[u8]| {
     let Some((&kind, rest)) = input.split_first() else { return };
     let magic = &MAGICS[usize::from(kind) % MAGICS.len()];

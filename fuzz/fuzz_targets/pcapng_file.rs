@@ -1,4 +1,4 @@
-//! A pcapng file from anywhere.
+//! A pcapng file of arbitrary bytes.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ mod capture_file;
 
 use libfuzzer_sys::fuzz_target;
 
-/// What every file begins with: the type of a section header block (draft-ietf-opsawg-pcapng, section 4.1).
+/// The first bytes of every file: the type of a section header block (draft-ietf-opsawg-pcapng, section 4.1).
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// A section header block of a little-endian machine, version 1.0, of unknown length, without options.
@@ -16,11 +16,11 @@ const SECTION: [u8; 28] = [
 ];
 
 /// Interface description, obsolete packet, simple packet, name resolution, interface statistics, enhanced packet, and a
-/// type that nobody knows.
+/// unknown type.
 const BLOCKS: [u32; 7] = [1, 2, 3, 4, 5, 6, 0x7777];
 
-// A length stands on both sides of each block, which a fuzzer finds by luck only. So by the first byte the rest is either
-// the file itself, or blocks without their lengths: a type, how many words, the words.
+// Each block has its length on both sides, which a fuzzer finds only by luck. So the first byte decides whether the rest is
+// the file itself, or blocks without lengths: a type, the number of words, the words.
 fuzz_target!(|input: &[u8]| {
     let Some((&kind, rest)) = input.split_first() else { return };
     if kind & 1 == 0 {

@@ -272,7 +272,7 @@ impl Builder {
         self.extent.add(record.time);
     }
 
-    /// Whether a packet of `len` bytes belongs into the next batch.
+    /// Whether a packet of `len` bytes belongs in the next batch.
     #[inline]
     #[must_use]
     pub fn is_full_for(&self, len: usize) -> bool {
@@ -339,7 +339,7 @@ impl Builder {
         Some(batch)
     }
 
-    /// Sorts the packets by time if the batch wants that and they are not in order.
+    /// Sorts the packets by time if the batch is ordered by time and they are not.
     fn sort(&mut self) {
         if !self.extent.ordered && self.order == Order::ByTime {
             sort_records(&mut self.buf, self.template.head_len(), &mut self.extent);
@@ -347,7 +347,7 @@ impl Builder {
     }
 }
 
-/// Sorts the records behind the first `head_len` bytes by time; equal times keep their order.
+/// Sorts the records after the first `head_len` bytes by time; equal times keep their order.
 fn sort_records(buf: &mut [u8], head_len: usize, extent: &mut Extent) {
     let Some(payload) = buf.get_mut(head_len..) else { return };
     let mut at = 0;
@@ -367,5 +367,5 @@ fn sort_records(buf: &mut [u8], head_len: usize, extent: &mut Extent) {
 /// Maximum bytes to which a batch grows while all its packets are held back.
 const MAX_GROWN: usize = 1 << 20;
 
-// The largest batch that the settings allow (4 MiB), with the packet that did not fit any more, can be decoded.
+// The largest batch that the settings allow (4 MiB), plus the packet that did not fit, can be decoded.
 const _: () = assert!((4 << 20) + HEADER_LEN + MAX_CAPTURED <= MAX_PAYLOAD);

@@ -58,7 +58,7 @@ impl Compression {
         written.is_some()
     }
 
-    /// Decompresses to at most `max` bytes. What is not compressed is returned as it is.
+    /// Decompresses to at most `max` bytes. An uncompressed payload is returned unchanged.
     pub(crate) fn decompress(self, payload: &[u8], max: usize) -> Result<Cow<'_, [u8]>, DecodeError> {
         let failed = |why: &dyn fmt::Display| DecodeError::Decompress { why: why.to_string() };
         let mut out = Vec::new();

@@ -19,10 +19,10 @@ pub struct DecodedBatch<M> {
 }
 
 impl<M: AsRef<[u8]>> DecodedBatch<M> {
-    /// Decodes a message, and checks all of it but the fields, which [`crate::Interface::decode`] reads.
+    /// Decodes a message, and checks all of it except the fields, which [`crate::Interface::decode`] reads.
     ///
     /// # Errors
-    /// Returns the message together with what is wrong with it. No message causes a panic or an allocation above
+    /// Returns the error, together with the message. No message causes a panic or an allocation above
     /// [`crate::MAX_PAYLOAD`] bytes.
     pub fn decode(message: M) -> Result<Self, (M, DecodeError)> {
         match decode(message.as_ref()) {

@@ -97,7 +97,7 @@ proptest! {
         prop_assert_eq!(records, sorted);
     }
 
-    // Bytes behind a header that fits them: they reach the decompressors and the records.
+    // Arbitrary bytes after a matching header, so that they reach the decompressors and the record parser.
     #[test]
     fn arbitrary_payloads_are_rejected_or_consistent(
         payload in prop::collection::vec(prop_oneof![3 => Just(0), 1 => any::<u8>()], 0..120),

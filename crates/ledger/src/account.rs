@@ -65,7 +65,7 @@ impl Account {
             && self.epochs.iter().all(|epoch| epoch.missing().is_zero())
     }
 
-    /// Counts a batch as received. This is all that a shared account can tell.
+    /// Counts a batch as received. A shared account records nothing else.
     pub(crate) fn record_received(&mut self, header: &Header, bytes: u64, now: Timestamp) {
         self.stats.last_received = now;
         self.stats.received += one_batch(header);
@@ -129,7 +129,7 @@ impl Account {
         (self.epochs.len() - 1, true)
     }
 
-    /// Counts as lost what has been missing for [`LOSS_TIMEOUT`].
+    /// Counts batches that have been missing for [`LOSS_TIMEOUT`] as lost.
     pub(crate) fn settle(&mut self, now: Timestamp) {
         for epoch in &mut self.epochs {
             epoch.settle(now - LOSS_TIMEOUT, &mut self.stats);

@@ -1,4 +1,4 @@
-//! One epoch: a run of a source, as told by the batches that arrived from it.
+//! One epoch: a run of a source, as reconstructed from its batches.
 
 use batch::{Dropped, Header};
 use packet::Timestamp;

@@ -89,7 +89,7 @@ impl WriteOutcome {
 /// therefore ends with the last batch received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceStats {
-    /// Epochs (runs of the source) of which a batch arrived.
+    /// Epochs (runs of the source) from which a batch arrived.
     pub epochs: u64,
     /// Batches received, without duplicates.
     pub received: Counts,
@@ -126,7 +126,7 @@ pub struct SourceStats {
     pub clock_offset: Option<i64>,
     /// When the latest batch arrived, by the collector's clock.
     pub last_received: Timestamp,
-    /// Whether the latest epoch has ended regularly.
+    /// Whether the latest epoch has ended normally.
     pub ended: bool,
     /// Whether two captures have been found to share the source's name.
     pub shared_name: bool,

@@ -1,4 +1,4 @@
-//! Scenes: which batches arrive when, and what the ledger makes of them.
+//! Scenarios: which batches arrive when, and how the ledger accounts for them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -41,7 +41,7 @@ fn short(counts: Counts) -> String {
     format!("{}/{}", counts.batches, counts.packets)
 }
 
-/// Plays a scene. A line has a time in seconds, a source, its epoch in seconds, the sequence number of a batch, the packets
+/// Runs a scenario. A line has a time in seconds, a source, its epoch in seconds, the sequence number of a batch, the packets
 /// sent before it, those in it, and optionally `ends` and the time of sending after an `@` (by default the time of arrival).
 /// A line with only a time settles.
 ///

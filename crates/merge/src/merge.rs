@@ -18,7 +18,7 @@
 //! **Clocks that run ahead.** A source whose clock is an hour ahead could move the horizon an hour ahead, and the other
 //! sources would not be merged during that hour. The horizon therefore never passes the time that at least half of the
 //! other sources should have reached, judging by their watermarks and the time since. Packets of a source that is ahead
-//! of most others wait for the window and are then handed out out of order. Packets of the other sources count as late
+//! of most others wait for the window and are then handed out, out of order. Packets of the other sources count as late
 //! from then on, but are still merged among themselves.
 
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ impl Default for Config {
     }
 }
 
-/// A batch on its way into the merge.
+/// A batch to be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival<B, T = ()> {
     /// The source it comes from.
@@ -109,7 +109,7 @@ pub struct Merge<B, T = ()> {
     newest: Timestamp,
     /// How many batches with packets have been pushed.
     batches_pushed: u64,
-    /// A lower bound for the arrival times of all queued batches. The exact minimum takes a look at every source, so it
+    /// A lower bound for the arrival times of all queued batches. The exact minimum requires a look at every source, so it
     /// is computed only when this bound says that a batch may be overdue.
     oldest_arrival: MonotonicTime,
     /// The batch that is being forced out.
@@ -224,7 +224,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         })
     }
 
-    /// Marks a source as ended: its queued packets are still handed out in order, and no more are waited for.
+    /// Marks a source as ended: its queued packets are still handed out in order, and the merge no longer waits for it.
     pub fn end(&mut self, source: SourceId) {
         if let Some(&slot) = self.slots.get(&source) {
             self.end_slot(slot);
@@ -248,7 +248,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
 
     /// The next run that is due by `now`; `None` if everything that is left has to wait.
     ///
-    /// Nothing happens between two calls, so the caller may stop at any run and go on later. A batch is freed by the call
+    /// Nothing happens between two calls, so the caller may stop after any run and continue later. A batch is freed by the call
     /// after the one that handed out its last run.
     pub fn next_run(&mut self, now: MonotonicTime) -> Option<PacketRun<'_, T>> {
         self.now = self.now.max(now);

@@ -113,7 +113,7 @@ impl LabelSet {
     }
 }
 
-/// A histogram as it was counted: packets per bucket, not cumulative.
+/// A histogram as counted: observations per bucket, not cumulative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Histogram<'a> {
     /// The upper bounds of the buckets, inclusive, in ascending order; `+Inf` is added.

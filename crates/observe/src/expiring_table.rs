@@ -1,6 +1,6 @@
 //! A bounded hash table whose entries expire when they have been idle for too long.
 //!
-//! Nothing in it stops the packets for long:
+//! No operation delays the capture threads for long:
 //!
 //! - No sweep looks for idle entries. Entries with the same time limit form a list in the order of their last packets, so
 //!   only its head has to be checked ([`idle_list`]).
@@ -27,12 +27,12 @@ use self::idle_list::IdleList;
 use crate::OriginId;
 use crate::slab::{Slab, Slot};
 
-/// A clock that goes back by more than this, in nanoseconds, was set: the table follows it. A smaller step back is packets
+/// A clock that goes back by more than this, in nanoseconds, was set: the table follows it. A smaller step back means packets
 /// out of order.
 const CLOCK_WAS_SET: u64 = 60_000_000_000;
 
 /// A packet moves its entry to the young end of the list only when this much time has passed since the last move, because
-/// the neighbours there are cache misses. So a list is in order to within a second, which is little beside the time limits.
+/// the neighbours there are cache misses. So a list is in order to within a second, which is small compared with the time limits.
 const MOVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Short limits use this fraction of the limit in place of [`MOVE_INTERVAL`].
@@ -46,7 +46,7 @@ const EVICTION_CANDIDATES: usize = 8;
 pub(crate) enum Limit {
     /// For an entry that may still have packets.
     Active = 0,
-    /// For an entry that has come to its end, such as a closed connection.
+    /// For an entry that has ended, such as a closed connection.
     Ended = 1,
 }
 

@@ -1,7 +1,7 @@
 //! The observer `flows`: packets and bytes by addresses and protocol.
 //!
 //! Packets that arrived by TZSP have the metrics of `tzsp_packetstream_exporter`, so that its dashboard works unchanged. Other
-//! packets have the same metrics under names of their own. A flow is identified by the outermost IP header alone. So all
+//! packets have the same metrics under separate names. A flow is identified by the outermost IP header alone. So all
 //! fragments count, and truncated packets count if their addresses were captured. Bytes are those of the IP length field, not
 //! the captured ones.
 //!
@@ -30,7 +30,7 @@ use crate::observer::{BatchOrigin, Chunk, Observer};
 use crate::{ObservedPacket, OriginId, Origins, Scope};
 
 /// How many expired flows an [`advance`](Flows::advance) removes at most, which takes a tenth of a millisecond. If the clock
-/// jumps ahead, all flows expire at once, and that must not stop the packets.
+/// jumps ahead, all flows expire at once, and that must not block the capture.
 const REMOVED_PER_ADVANCE: usize = 1024;
 
 const UNTRACKED: Declaration = Declaration::counter(

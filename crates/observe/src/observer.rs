@@ -22,7 +22,7 @@ pub(crate) trait Observer: Debug + Send + Sync {
     fn register(&self, _id: OriginId, _origin: &Origin, _interfaces: &[(u32, Arc<str>)]) {}
 
     /// Observes the packets of a chunk. Called once per chunk rather than per packet, so that dynamic dispatch and the lock
-    /// cost nothing that matters.
+    /// have a negligible cost.
     fn observe(&self, chunk: &mut Chunk<'_>);
 
     /// Advances the packet time of `origin`, whether or not there were packets.
@@ -62,7 +62,7 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// An empty chunk, with room for `packets` packets if a chunk has room for so many.
+    /// An empty chunk, with room for `packets` packets, or for a full chunk if that is less.
     pub(crate) fn new(origin: BatchOrigin, packets: usize) -> Self {
         Self { origin, packets: Vec::with_capacity(packets.min(CHUNK)), analyses: Vec::new() }
     }

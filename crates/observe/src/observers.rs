@@ -95,7 +95,7 @@ impl Observers {
         }
     }
 
-    /// What runs beside a relay by default: nothing needs the headers.
+    /// The default alongside a relay: no observer needs the headers.
     fn observe_sizes(&self, batch: &ObservedBatch<'_>) {
         let Some(sizes) = &self.sizes else { return };
         let mut counted = Sizes::default();
@@ -143,21 +143,23 @@ impl Observers {
     }
 
     /// Collectors of all metrics whose number does not grow with the traffic, to be registered in a `prometheus::Registry`.
-    #[must_use]
-    pub fn collectors(self: &Arc<Self>) -> Vec<Box<dyn Collector>> {
+    ///
+    /// # Errors
+    /// A declaration is invalid.
+    pub fn collectors(self: &Arc<Self>) -> prometheus::Result<Vec<Box<dyn Collector>>> {
         let mut collectors = Vec::new();
         if self.sizes.is_some() {
             let this = Arc::clone(self);
             let collect = move || this.sizes.as_ref().map(|sizes| sizes.lock().collect()).unwrap_or_default();
-            collectors.extend(metrics::collector(sizes::DECLARATIONS, collect));
+            collectors.push(metrics::collector(sizes::DECLARATIONS, collect)?);
         }
         for observer in &self.observers {
             let (this, observer) = (Arc::clone(self), Arc::clone(observer));
             let declarations = observer.declarations();
             let collect = move || observer.collect(&this.snapshot());
-            collectors.extend(metrics::collector(declarations, collect));
+            collectors.push(metrics::collector(declarations, collect)?);
         }
-        collectors
+        Ok(collectors)
     }
 
     /// Writes the tables: the metrics whose number grows with the traffic.

@@ -1,4 +1,4 @@
-//! The observer `streams`: the health of each TCP stream, with the figures that Wireshark gives.
+//! The observer `streams`: the health of each TCP stream, with the same results as Wireshark.
 //!
 //! A stream is one direction of a TCP connection. Both directions are analyzed together, because acknowledgments tell which
 //! segments of the other direction were retransmitted.
@@ -123,7 +123,7 @@ impl Streams {
         self.len() == 0
     }
 
-    /// Counts a packet captured at `origin`. Returns the analysis of its TCP segment; the default if it is none.
+    /// Counts a packet captured at `origin`. Returns the analysis of its TCP segment; the default if it has none.
     pub fn observe(&mut self, origin: OriginId, packet: &ObservedPacket<'_>) -> SegmentAnalysis {
         self.table.tick(origin, packet.time);
         self.remove_expired(origin, REMOVED_PER_PACKET);
@@ -169,7 +169,7 @@ impl Streams {
         self.remove_expired(origin, REMOVED_PER_ADVANCE);
     }
 
-    /// The connection of `key`. It is a new one if there is none, or only an expired one.
+    /// The connection of `key`. A new one if there is none, or if it has expired.
     #[inline]
     fn connection(&mut self, origin: OriginId, key: ConnectionKey) -> Slot {
         if let Some(slot) = self.table.find(&key) {

@@ -1,4 +1,4 @@
-//! The cost of parsing a packet's headers, beside that of etherparse's whole-packet parser, which handles fewer link types
+//! The cost of parsing a packet's headers, compared with that of etherparse's whole-packet parser, which handles fewer link types
 //! and does not read TCP options.
 
 use std::hint::black_box;
@@ -19,7 +19,7 @@ const TCP: &str = "9c40 0050 000003e8 000007d0 8010 0200 0000 0000 0101080a 0000
 /// Bytes that were captured of the truncated packet: up to the middle of its TCP options.
 const SNAPLEN: usize = 60;
 
-/// The length on the wire, which a packet says to have had.
+/// The packet's length on the wire.
 const WIRE_LEN: u32 = 1514;
 
 fn bytes(layers: &[&str]) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! An encapsulation is a file in `decap/` that has a `decode` function, and a row in [`DECAPSULATORS`]. `decode` is pure:
 //! it depends on its arguments only, and each carrier packet is decoded by itself.
 //!
-//! Decapsulation takes one layer off. A mirrored packet that is itself encapsulated is returned as it is: otherwise a router
+//! Decapsulation removes one layer. A mirrored packet that is itself encapsulated is returned unchanged: otherwise a router
 //! that mirrors its own mirror traffic would be counted without end.
 
 mod payload;
@@ -18,7 +18,7 @@ pub struct Decapsulator {
     pub name: &'static str,
     /// How datagrams of this encapsulation are recognized.
     pub carrier: Carrier,
-    /// Decodes a datagram's payload, or its head: `missing` is the number of bytes that are known to be missing behind
+    /// Decodes a datagram's payload, or its head: `missing` is the number of bytes that are known to be missing after
     /// `payload`, because the datagram was truncated or lost a fragment. The error says why there is no packet in it.
     pub decode: for<'a> fn(payload: &'a [u8], missing: u32) -> Result<Payload<'a>, Reason>,
 }

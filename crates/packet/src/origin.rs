@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Where packets come from: a capture by its name, one of its devices, and the TZSP port where they came so.
+/// Where packets come from: a capture by its name, one of its devices, and the TZSP port if they arrived over TZSP.
 ///
-/// Two packets of the same origin were seen at the same spot, in one order, by one clock.
+/// Packets of the same origin were captured at the same place, in one order, by one clock.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The name of the capture, as its user chose it (`SOURCE_NAME`); by default its host's name.

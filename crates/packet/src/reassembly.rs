@@ -2,7 +2,7 @@
 //!
 //! A TZSP datagram with an inner frame of 1514 bytes has 1547 bytes, so it is sent in two fragments where the MTU is 1500.
 //! A source that reads frames from a device must reassemble them, as the receiving host's kernel does for a socket. Unlike
-//! the kernel, it can also use the head of a datagram that lost a fragment: the head tells which packet it was and how
+//! the kernel, it can also use the head of a datagram that lost a fragment: the head identifies the packet and says how
 //! long.
 //!
 //! All state is bounded: memory by [`Limits::memory`], waiting by [`Limits::timeout`] of packet time, the number of pieces

@@ -75,7 +75,7 @@ impl Packet<'_> {
     }
 
     /// Bytes that the packet had where it was observed, according to the tag [`Tag::ORIGINAL_LEN`]. `None` without a valid
-    /// tag: one that says less than the bytes that arrived is ignored.
+    /// tag: a value below the number of bytes that arrived is ignored.
     #[must_use]
     pub fn original_len(&self) -> Option<u32> {
         let mut tags = self.tags;
@@ -163,7 +163,7 @@ pub enum Error {
     Tags {
         /// Offset of the incomplete tag in the datagram.
         at: usize,
-        /// Length of the tag in bytes, as far as it is known.
+        /// Length of the tag in bytes, if known.
         needed: usize,
         /// Bytes left in the datagram.
         had: usize,

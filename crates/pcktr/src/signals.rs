@@ -26,7 +26,7 @@ pub(crate) fn install(stop: Stop, grace: Duration, handle: Arc<dyn PipelineHandl
     Ok(())
 }
 
-/// Exits after `grace`, if the stop was requested otherwise than by a signal.
+/// Exits after `grace`; for a stop that was not requested by a signal.
 pub(crate) fn exit_after(grace: Duration, handle: &Arc<dyn PipelineHandle>) {
     thread::sleep(grace);
     exit_now(Reason::Timeout, handle);

@@ -34,7 +34,7 @@ const OBSERVE_SNAPLEN: u32 = 512;
 /// The limits of batches that are not relayed: the defaults of those that are.
 const OBSERVE_LIMITS: Limits = Limits { bytes: 256 << 10, delay: Duration::from_millis(50) };
 
-/// Batches of a file that wait to be sent. A file is read faster than it is sent; more would only leave the cache.
+/// Batches of a file that wait to be sent. A file is read faster than it is sent; more would only be evicted from the CPU cache.
 const READ_AHEAD_BATCHES: usize = 8;
 
 /// Why a capture cannot start, or did not end well.
@@ -67,6 +67,8 @@ pub struct Capture {
     push: Option<Push>,
     handle: CaptureHandle,
     stop: Stop,
+    /// Whether the packets can wait for the collector: those of a file.
+    can_wait: bool,
 }
 
 impl Capture {
@@ -84,7 +86,7 @@ impl Capture {
         };
         let sources = Sources::open(&config.input, u32::MAX, &handle.peer_addresses(), context)?;
         if config.input.input.can_wait() {
-            // A file waits for room in the relay's buffer. Told to stop, it must not.
+            // A file waits for room in the relay's buffer. Once told to stop, it must not wait.
             let (stop, handle) = (stop.clone(), handle.clone());
             thread::Builder::new().name("stop-waiting".into()).spawn(move || {
                 stop.wait_timeout(Duration::MAX);
@@ -116,7 +118,7 @@ impl Capture {
         let relay = push.as_ref().map(Push::handle);
         let Sources { sources, devices, tzsp } = sources;
         let handle = CaptureHandle::new(Arc::clone(&observers), devices, tzsp, relay);
-        Self { sources, observers, push, handle, stop: stop.clone() }
+        Self { sources, observers, push, handle, stop: stop.clone(), can_wait: input.input.can_wait() }
     }
 
     /// A handle to read the capture's figures while it runs.
@@ -130,12 +132,12 @@ impl Capture {
     /// # Errors
     /// A source's thread cannot be started.
     pub fn run(self) -> Result<Ended, CaptureError> {
-        let Self { sources, observers, push, stop, .. } = self;
+        let Self { sources, observers, push, stop, can_wait, .. } = self;
         let relay = push.as_ref().map(Push::handle);
         let consumer = || Consumer::new(Arc::clone(&observers), relay.clone());
         let ended = run_sources(sources, consumer);
         if let Some(push) = push {
-            finish(push, &stop);
+            finish(push, can_wait && !stop.is_set());
         }
         Ok(ended?)
     }
@@ -168,7 +170,7 @@ fn push_config(relay: &RelayConfig, input: &InputConfig) -> PushConfig {
     }
 }
 
-/// Runs each source on a thread of its own, until the last one has ended.
+/// Runs each source on its own thread until the last one has ended.
 fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io::Result<Ended> {
     let mut threads = Vec::new();
     for source in sources {
@@ -195,7 +197,7 @@ fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io:
 fn run_source<S: PacketSource>(mut source: S, mut consumer: Consumer) -> Result<(), S::Error> {
     loop {
         if let Some(addresses) = consumer.new_peer_addresses() {
-            source.exclude(&addresses)?;
+            source.exclude(&addresses);
         }
         while source.wants_buffer() {
             source.recycle(consumer.take_buffer());
@@ -227,10 +229,10 @@ fn log_end(ended: Result<(), impl Into<SourceError>>) -> Ended {
 }
 
 /// Waits until the collector has received what is queued.
-fn finish(push: Push, stop: &Stop) {
+fn finish(push: Push, end_of_file: bool) {
     let handle = push.handle();
     let status = handle.status();
-    if !stop.is_set() && status.queued_bytes > 0 && !status.connected {
+    if end_of_file && status.queued_bytes > 0 && !status.connected {
         info!("end of file; waiting for the collector to receive the remaining packets");
     }
     let left = push.finish(STOP_TIMEOUT);
@@ -245,7 +247,7 @@ fn finish(push: Push, stop: &Stop) {
 struct Consumer {
     observers: Arc<Observers>,
     relay: Option<RelayHandle>,
-    /// The state of the relay's peer addresses that the source knows.
+    /// The generation of the relay's peer addresses that the source was given.
     peer_generation: u64,
     /// The memory of batches that were only observed.
     spare: Vec<Vec<u8>>,

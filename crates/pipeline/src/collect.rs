@@ -133,7 +133,7 @@ pub struct CollectHandle {
 impl PipelineHandle for CollectHandle {
     fn register_metrics(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(metrics::collector(Arc::clone(&self.shared), Arc::clone(&self.connections))?)?;
-        self.shared.observers.collectors().into_iter().try_for_each(|collector| registry.register(collector))
+        self.shared.observers.collectors()?.into_iter().try_for_each(|collector| registry.register(collector))
     }
 
     fn write_tables(&self, out: &mut Exposition) {

@@ -167,7 +167,7 @@ impl fmt::Display for FileOrStdio {
 }
 
 impl ObserverConfig {
-    /// The observers of a capture. Several devices of one capture are told apart by a label.
+    /// The observers of a capture. Several devices of one capture are distinguished by a label.
     pub(crate) fn for_capture(&self, input: &Input) -> observe::Config {
         let scope = match input {
             Input::Devices(devices) if devices.len() > 1 => Scope::Device,

@@ -1,4 +1,4 @@
-//! The pipelines: what is captured goes to the observers and the relay; what is collected goes to the observers, the merge
+//! The pipelines: captured packets go to the observers and the relay; collected packets go to the observers, the merge
 //! and the output. Each pipeline owns its threads and says how it ended.
 
 pub mod capture;
@@ -36,7 +36,7 @@ pub trait PipelineHandle: Send + Sync {
     /// The totals of the status page.
     fn totals(&self) -> Totals;
 
-    /// What a forced exit would lose, in words for the log. Does not block.
+    /// What a forced exit would lose, as text for the log. Does not block.
     fn unfinished(&self) -> String;
 }
 

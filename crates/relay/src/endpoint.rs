@@ -179,7 +179,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Splits an address at its last colon, unless that is inside of an IPv6 address' brackets.
+/// Splits an address at its last colon, unless that is inside the brackets of an IPv6 address.
 #[must_use]
 pub fn split_port(address: &str) -> Option<(&str, &str)> {
     address.rsplit_once(':').filter(|(_, port)| !port.contains(']'))

@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 
 use crate::{RelayState, RelayStatus};
 
-/// A declaration, and what it says of a status.
+/// A declaration, and how to read its value from a status.
 type Metric = (Declaration, fn(&RelayStatus) -> u64);
 
 const METRICS: [Metric; 8] = [

@@ -36,7 +36,7 @@ const EVENTS: [(SocketEvent, MonitorEvent); 7] = [
 /// Why a socket cannot be monitored.
 #[derive(Debug)]
 pub(crate) enum MonitorError {
-    /// ZeroMQ refuses.
+    /// ZeroMQ cannot monitor the socket.
     Socket(zmq::Error),
     /// The thread cannot be started.
     Thread(io::Error),
@@ -79,7 +79,7 @@ fn read(reader: &zmq::Socket, on_event: &mut impl FnMut(MonitorEvent, &str)) {
     }
 }
 
-/// Decodes an event, which comes in two parts: its number (`u16`) and value (`u32`), in the order of the machine's bytes,
+/// Decodes an event, which comes in two parts: its number (`u16`) and value (`u32`), in native byte order,
 /// then the endpoint: zmq_socket_monitor(3).
 fn decode(parts: &[Vec<u8>]) -> Option<MonitorEvent> {
     let number = u16::from_ne_bytes(*parts.first()?.first_chunk()?);

@@ -125,7 +125,7 @@ impl Pull {
         &self.endpoints
     }
 
-    /// The counts of connections, which go on while they are shared.
+    /// The counts of connections, shared.
     #[must_use]
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)

@@ -87,7 +87,7 @@ impl std::fmt::Debug for Push {
 }
 
 impl Push {
-    /// Starts the relay. The collector may start later. The first resolution of its name is over when this returns, unless
+    /// Starts the relay. The collector may start later. The first resolution of its name has finished when this returns, unless
     /// it takes longer than a second.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use pcap_file::{DataLink, Endianness, TsResolution};
 
 use crate::StreamError;
 
-/// The header of a file with nanoseconds, little-endian: what the records of batches are.
+/// The header of a little-endian file with nanosecond timestamps, the format of the records in batches.
 pub(crate) fn header(link_type: LinkType) -> Result<Vec<u8>, StreamError> {
     let header = PcapHeader {
         snaplen: MAX_CAPTURED as u32,

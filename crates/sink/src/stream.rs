@@ -1,4 +1,4 @@
-//! The bytes of a capture on their way to standard output or to a file: few system calls, and no copy of large pieces.
+//! The output stream: buffers a capture for standard output or a file, and writes large pieces without copying them.
 
 use std::fs::File;
 use std::io::{self, Write};

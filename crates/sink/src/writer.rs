@@ -44,7 +44,7 @@ pub struct CaptureWriter<W> {
     state: State,
 }
 
-/// What a format must remember.
+/// The state of a format.
 #[derive(Debug)]
 enum State {
     /// The file's link type, once its header is written.

@@ -1,4 +1,4 @@
-//! Sends the packets of a capture file by TZSP, as a router would: for tests and demonstrations.
+//! Sends the packets of a capture file over TZSP, as a router would: for tests and demonstrations.
 
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
 #![expect(unsafe_code, reason = "UDP_SEGMENT has no safe wrapper")]
@@ -16,23 +16,23 @@ use packet::tzsp::{Encapsulation, Header, PacketType, Tag, encode};
 use pcap_file::pcap::PcapReader;
 
 const HELP: &str = "\
-tzsp_send: sends the packets of a pcap file by TZSP, as RouterOS does
+tzsp_send: sends the packets of a pcap file over TZSP, as RouterOS does
 
     cargo run --release -p source --example tzsp_send -- FILE HOST:PORT [FLAG]...
 
 FILE is a pcap file whose link type TZSP can carry: Ethernet, 802.11, Prism or AVS.
 
-    --rate N      packets a second; without it, as fast as the socket takes them
+    --rate N      packets per second; default: as fast as the socket accepts them
     --repeat N    sends the file N times; default 1
-    --segment     lets the kernel cut trains of datagrams of one length (UDP_SEGMENT)
-    --tags        sends tags before each packet: padding, RSSI, and the length it had on the wire
-    --transmit    says that the packets were to be transmitted (type 1), as some routers do
+    --segment     lets the kernel split trains of equally long datagrams (UDP_SEGMENT)
+    --tags        sends tags before each packet: padding, RSSI, and its length on the wire
+    --transmit    marks the packets as to be transmitted (type 1), as some routers do
     --keepalives  sends a keepalive before every hundredth packet
 
-A packet that does not fit the MTU is fragmented by the kernel. At the end, says how many were sent.
+The kernel fragments packets that exceed the MTU. At the end, the number of packets sent is printed.
 ";
 
-/// Datagrams in a train at most (`UDP_MAX_SEGMENTS` of the kernels before 6.9), and bytes.
+/// Maximum datagrams in a train (`UDP_MAX_SEGMENTS` before Linux 6.9), and maximum bytes.
 const TRAIN: usize = 64;
 const TRAIN_LEN: usize = 65_000;
 
@@ -72,14 +72,14 @@ fn main() -> ExitCode {
 }
 
 impl Settings {
-    /// `None` where help is asked for.
+    /// `None` if help was requested.
     fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut places = Vec::new();
         let (mut rate, mut repeat) = (None, 1);
         let (mut segment, mut tags, mut transmit, mut keepalives) = (false, false, false, false);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word}: a number is missing"));
-            let no_number = |text: &str| format!("{word}: `{text}` is no number above 0");
+            let no_number = |text: &str| format!("{word}: `{text}` is not a number above 0");
             match word.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--rate" => {
@@ -100,7 +100,7 @@ impl Settings {
             }
         }
         let [file, target] = <[String; 2]>::try_from(places)
-            .map_err(|places| format!("a file and HOST:PORT are needed, not {places:?}"))?;
+            .map_err(|places| format!("expected FILE and HOST:PORT, got {places:?}"))?;
         Ok(Some(Self { file, target, rate, repeat, segment, tags, transmit, keepalives }))
     }
 }
@@ -173,12 +173,12 @@ struct Sender {
     train: Vec<u8>,
     /// The length of each datagram in the train.
     lens: Vec<usize>,
-    /// What the socket cuts trains into; 0: nothing.
+    /// The length into which the socket splits trains; 0: it does not split.
     segment_len: usize,
 }
 
 impl Sender {
-    /// All datagrams of a train but the last are of one length, and the last is not longer.
+    /// All datagrams of a train have the same length, except for the last, which may be shorter.
     fn send_in_train(&mut self, datagram: &[u8]) -> io::Result<()> {
         let joins = match self.lens[..] {
             [] => true,
@@ -213,7 +213,7 @@ impl Sender {
             return Ok(());
         }
         let value = libc::c_int::try_from(segment_len).map_err(io::Error::other)?;
-        // SAFETY: the kernel reads an int from `value`, which lives until the call is over.
+        // SAFETY: the kernel reads an int from `value`, which lives until the call returns.
         let result = unsafe {
             libc::setsockopt(
                 self.socket.as_raw_fd(),
@@ -231,7 +231,7 @@ impl Sender {
     }
 }
 
-/// That nobody listens does not keep a router from sending.
+/// A closed port does not stop a router from sending.
 fn skip_refusals(sent: io::Result<usize>) -> io::Result<()> {
     match sent {
         Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => Err(error),

@@ -20,7 +20,7 @@ use crate::context::{CaptureContext, InterfaceOrder};
 pub const HEARTBEAT: Duration = Duration::from_millis(75);
 
 /// How far packets of a device can be out of order: each CPU that receives stamps its packets and puts them into the kernel's
-/// ring a little later. The newest packets are held back for this long, so that packets behind them can be sorted in.
+/// ring a little later. The newest packets are held back for this long, so that later ones can be sorted in.
 const DISORDER: Duration = Duration::from_micros(500);
 
 /// Longer than any batch stays open (`BATCH_DELAY` is at most 10 s). A due time further ahead was computed before the clock
@@ -65,9 +65,9 @@ pub struct Batcher {
     ready: VecDeque<Batch>,
     /// Memory for the next batches.
     spare: Vec<Vec<u8>>,
-    /// Files: the latest time read so far, of any interface.
-    file_time: Timestamp,
-    /// Files: the interface of the packet before.
+    /// The latest time that the source has read, of any interface, including packets that a filter removed.
+    source_time: Timestamp,
+    /// Files: the interface of the previous packet.
     last_slot: Option<InterfaceSlot>,
     /// A stage above still holds packets that may be this old.
     held_back: Option<Timestamp>,
@@ -131,7 +131,7 @@ impl Batcher {
             slots: Vec::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
-            file_time: Timestamp::ZERO,
+            source_time: Timestamp::ZERO,
             last_slot: None,
             held_back: None,
         }
@@ -189,28 +189,43 @@ impl Batcher {
     /// Closes the batches of all interfaces when one is full: none of a file's interfaces then delays another at the collector.
     #[inline]
     fn make_room_file(&mut self, slot: InterfaceSlot, record: &Record<'_>) {
-        self.file_time = self.file_time.max(record.time);
-        let other_interface = self.last_slot.is_some_and(|last| last != slot);
-        let in_file_order = self.context.interface_order == InterfaceOrder::FileOrder;
+        self.source_time = self.source_time.max(record.time);
         let full = self.slots.get(slot.0).is_some_and(|state| state.builder.is_full_for(record.bytes.len()));
-        if full || in_file_order && other_interface {
-            self.flush();
+        match (self.context.interface_order, self.last_slot) {
+            (InterfaceOrder::Interleaved, _) if full => self.flush(),
+            // Only the interface of the previous packet can have packets.
+            (InterfaceOrder::FileOrder, Some(last)) if full || last != slot => self.close_slot(last),
+            _ => {}
         }
         self.last_slot = Some(slot);
     }
 
+    /// Closes the batch of one interface of a file.
+    fn close_slot(&mut self, slot: InterfaceSlot) {
+        let watermark = not_after(self.source_time, self.held_back);
+        if let Some(state) = self.slots.get_mut(slot.0) {
+            self.ready.push_back(state.close(watermark, &mut self.spare));
+        }
+    }
+
     /// Closes the batches of all interfaces of a file.
     fn flush(&mut self) {
-        let watermark = not_after(self.file_time, self.held_back);
+        let watermark = not_after(self.source_time, self.held_back);
         for state in &mut self.slots {
             self.ready.push_back(state.close(watermark, &mut self.spare));
         }
     }
 
-    /// A file was read up to this time: for packets that a filter removed.
+    /// The source has read up to this time: for packets that a filter removed, or that are still held back.
     #[inline]
-    pub fn advance_file_time(&mut self, time: Timestamp) {
-        self.file_time = self.file_time.max(time);
+    pub fn advance_source_time(&mut self, time: Timestamp) {
+        self.source_time = self.source_time.max(time);
+    }
+
+    /// The latest time that the source has read.
+    #[must_use]
+    pub fn source_time(&self) -> Timestamp {
+        self.source_time
     }
 
     /// A stage above holds packets back, the oldest of this time. Watermarks stay at or below it.
@@ -241,7 +256,7 @@ impl Batcher {
     /// Closes the batches that are due, and sends heartbeats. `watermark`: no later packet of any interface is older.
     /// `None`: unknown, because more packets have arrived than could be read.
     pub fn tick(&mut self, now: Timestamp, watermark: Option<Timestamp>) {
-        let Self { slots, ready, spare, held_back, file_time, timing, .. } = self;
+        let Self { slots, ready, spare, held_back, source_time, timing, .. } = self;
         for state in slots {
             let due = state.due();
             if now < due && due < now + MAX_AHEAD {
@@ -249,7 +264,7 @@ impl Batcher {
             }
             match (timing.order(), watermark) {
                 (Order::AsTheyCame, _) => {
-                    let watermark = watermark.unwrap_or_default().max(*file_time);
+                    let watermark = watermark.unwrap_or_default().max(*source_time);
                     ready.push_back(state.close(not_after(watermark, *held_back), spare));
                 }
                 (Order::ByTime, Some(watermark)) => {
@@ -258,7 +273,8 @@ impl Batcher {
                     ready.extend(state.close_until(horizon, not_after(watermark, *held_back), spare));
                 }
                 (Order::ByTime, None) => {
-                    let horizon = state.latest - DISORDER;
+                    // Packets are read in the order of the ring: what this source reads next is not much older.
+                    let horizon = state.latest.max(*source_time) - DISORDER;
                     ready.extend(state.close_until(horizon, not_after(horizon, *held_back), spare));
                 }
             }
@@ -273,10 +289,10 @@ impl Batcher {
         next.since(now).min(HEARTBEAT)
     }
 
-    /// Ends every interface: its last batch says so. `watermark` is the least that these batches carry.
+    /// Ends every interface: its last batch says so. `watermark` is the minimum for these batches.
     pub fn end(&mut self, watermark: Timestamp) {
         for mut state in self.slots.drain(..) {
-            let info = state.close_info(watermark.max(state.latest).max(self.file_time), true);
+            let info = state.close_info(watermark.max(state.latest).max(self.source_time), true);
             self.ready.push_back(state.builder.close(info, Vec::new));
         }
     }

@@ -27,7 +27,7 @@ pub struct CaptureContext {
 /// How the interfaces of one file share its batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterfaceOrder {
-    /// Each interface fills a batch of its own, and all batches are closed together. A merge restores the order.
+    /// Each interface fills its own batch, and all batches are closed together. A merge restores the order.
     Interleaved,
     /// A batch is closed where the next packet belongs to another interface. Readers that have no merge, such as the
     /// observers of `MODE=observe`, then see the packets in the file's order.

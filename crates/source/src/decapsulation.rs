@@ -1,6 +1,6 @@
 //! The stage that unpacks TZSP from frames: those of a device that the datagrams pass, or of a file.
 //!
-//! Unlike a socket it also sees datagrams that were truncated on their way or lost a fragment.
+//! Unlike a socket it also sees datagrams that were truncated in transit or lost a fragment.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use batch::Interface;
 use packet::reassembly::Limits;
 use packet::{LinkType, Record, Timestamp};
 
-use crate::batcher::InterfaceSlot;
+use crate::batcher::{InterfaceSlot, Timing};
 use crate::filter::FilteredBatcher;
 use crate::senders::Senders;
 use crate::tzsp::{Counters, TzspFromFrames, TzspReport};
 
-/// Frames whose figures may be missing from the report while a file is read.
+/// How many frames may be missing from the report while a file is read.
 const REPORT_INTERVAL: u32 = 4096;
 
-/// Unpacks the packets in TZSP datagrams. Each sender becomes an interface of its own.
+/// Unpacks the packets in TZSP datagrams. Each sender becomes a separate interface.
 #[derive(Debug)]
 pub(crate) struct Decapsulation {
     ports: Vec<u16>,
@@ -26,18 +26,20 @@ pub(crate) struct Decapsulation {
     report: TzspReport,
     /// Frames since the report was updated.
     unreported: u32,
+    /// Whether packet time advances with each frame: files. On a device it advances with the watermarks.
+    frames_in_order: bool,
 }
 
 /// An interface that frames come from.
 #[derive(Debug)]
 struct FrameInterface {
     frames: TzspFromFrames,
-    /// Its own slot below. It has no packets, but carries what the kernel dropped of the frames.
+    /// Its own slot in the batcher: it has no packets, but carries the number of frames that the kernel dropped.
     slot: InterfaceSlot,
 }
 
 impl Decapsulation {
-    pub(crate) fn new(ports: &[u16], source: Arc<str>, below: FilteredBatcher) -> Self {
+    pub(crate) fn new(ports: &[u16], source: Arc<str>, timing: Timing, below: FilteredBatcher) -> Self {
         Self {
             ports: ports.to_vec(),
             senders: Senders::new(source),
@@ -45,6 +47,7 @@ impl Decapsulation {
             below,
             report: TzspReport::new(ports.iter().copied()),
             unreported: 0,
+            frames_in_order: timing != Timing::Live,
         }
     }
 
@@ -69,7 +72,12 @@ impl Decapsulation {
         let Some(interface) = interfaces.get_mut(slot.0) else { return false };
         let mut wanted = true;
         interface.frames.handle_frame(frame, &mut |datagram| wanted &= senders.push(&datagram, below, now));
-        below.batcher.advance_file_time(frame.time);
+        if self.frames_in_order {
+            interface.frames.advance(frame.time, &mut |datagram| {
+                wanted &= senders.push(&datagram, below, now);
+            });
+        }
+        below.batcher.advance_source_time(frame.time);
         self.hold_back();
         self.unreported += 1;
         if self.unreported >= REPORT_INTERVAL {
@@ -85,14 +93,14 @@ impl Decapsulation {
     }
 
     /// No later frame is older than `watermark`: unpacks the heads of datagrams that have waited too long for a fragment.
+    /// Without a watermark, the latest frame stands in for it.
     pub(crate) fn advance(&mut self, now: Timestamp, watermark: Option<Timestamp>) {
         let Self { interfaces, senders, below, .. } = self;
-        if let Some(watermark) = watermark {
-            for interface in interfaces {
-                interface.frames.advance(watermark, &mut |datagram| {
-                    senders.push(&datagram, below, now);
-                });
-            }
+        let watermark = watermark.unwrap_or(below.batcher.source_time());
+        for interface in interfaces {
+            interface.frames.advance(watermark, &mut |datagram| {
+                senders.push(&datagram, below, now);
+            });
         }
         self.hold_back();
         self.update_report();
@@ -110,7 +118,7 @@ impl Decapsulation {
         self.update_report();
     }
 
-    /// A datagram that waits for its fragments may still give a packet with the time of its first fragment.
+    /// A datagram that waits for its fragments may still yield a packet with the time of its first fragment.
     fn hold_back(&mut self) {
         let oldest = self.interfaces.iter().filter_map(|interface| interface.frames.oldest()).min();
         self.below.batcher.hold_back(oldest);
@@ -136,3 +144,6 @@ impl Decapsulation {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

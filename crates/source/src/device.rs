@@ -37,8 +37,11 @@ const FLUSH_DELAY: Duration = Duration::from_millis(50);
 /// How much later than [`FLUSH_DELAY`] the kernel's timer may fire.
 const FLUSH_SLACK: Duration = Duration::from_millis(10);
 
-/// Packets taken from the ring before finished batches are handed on.
-const DISPATCH: usize = 1024;
+/// Packets taken from the ring at once. Then finished batches are handed on.
+const DISPATCH: usize = 128;
+
+/// Packets taken from the ring before the clock and the request to stop are checked, if no batch is finished before.
+const MAX_DISPATCH: usize = 8192;
 
 /// How often the kernel's counters are read: a system call and two small files.
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(250);
@@ -93,7 +96,8 @@ impl Device {
         stages: DeviceStages,
         context: CaptureContext,
     ) -> Result<Self, DeviceError> {
-        let own_traffic = OwnTraffic::default();
+        let mut own_traffic = OwnTraffic::default();
+        own_traffic.add(&config.excluded);
         let handle = Handle::open(name, config, &own_traffic)?;
         let statistics = Statistics::new(name, &handle);
         let origin = Origin { source: Arc::clone(&context.source), device: name.into(), listen_port: None };
@@ -140,7 +144,23 @@ impl Device {
         self.stages.tzsp_report()
     }
 
-    /// Reads what the ring holds. Returns how many packets that were.
+    /// Reads the packets in the ring, until a batch is finished. Returns their number, and whether the ring has no more.
+    fn read_ring(&mut self) -> Result<(usize, bool), DeviceError> {
+        let mut read = 0;
+        while read < MAX_DISPATCH {
+            let packets = self.dispatch()?;
+            read += packets;
+            if packets < DISPATCH {
+                return Ok((read, true));
+            }
+            if self.stages.has_batch() {
+                break;
+            }
+        }
+        Ok((read, false))
+    }
+
+    /// Reads up to [`DISPATCH`] packets. Returns their number.
     fn dispatch(&mut self) -> Result<usize, DeviceError> {
         let Self { handle, stages, slot, .. } = self;
         let slot = *slot;
@@ -192,8 +212,15 @@ impl Device {
 impl PacketSource for Device {
     type Error = DeviceError;
 
-    fn exclude(&mut self, addresses: &[SocketAddr]) -> Result<(), DeviceError> {
-        if self.own_traffic.set(addresses) { self.handle.set_filter(&self.own_traffic) } else { Ok(()) }
+    fn exclude(&mut self, addresses: &[SocketAddr]) {
+        let changed = self.own_traffic.add(addresses);
+        // While draining, the kernel drops all packets: that filter stays.
+        if changed
+            && matches!(self.state, State::Capturing)
+            && let Err(error) = self.handle.set_filter(&self.own_traffic)
+        {
+            self.drain(Some(error));
+        }
     }
 
     fn poll(&mut self) -> Result<Progress, DeviceError> {
@@ -203,11 +230,10 @@ impl PacketSource for Device {
             self.handle.attach_drop_filter();
             self.drain(None);
         }
-        let read = self.dispatch().unwrap_or_else(|error| {
+        let (read, drained) = self.read_ring().unwrap_or_else(|error| {
             self.drain(Some(error));
-            0
+            (0, true)
         });
-        let drained = read < DISPATCH;
         if let State::Draining { until, error } = &mut self.state
             && (drained && Instant::now() >= *until || self.context.quota.is_used_up())
         {

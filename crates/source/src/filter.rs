@@ -123,7 +123,7 @@ impl SoftwareFilter {
         self.programs.push(program);
     }
 
-    /// The packet as it is kept; `None` if the filter rejects it.
+    /// The packet as kept, possibly truncated; `None` if the filter rejects it.
     #[inline]
     fn apply<'a>(&self, slot: InterfaceSlot, record: &Record<'a>) -> Option<Record<'a>> {
         let passes = match self.programs.get(slot.0) {
@@ -174,7 +174,7 @@ impl FilteredBatcher {
         match self.filter.apply(slot, record) {
             Some(record) => self.batcher.push(slot, &record, now),
             None => {
-                self.batcher.advance_file_time(record.time);
+                self.batcher.advance_source_time(record.time);
                 true
             }
         }

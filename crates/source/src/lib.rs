@@ -1,4 +1,4 @@
-//! Where packets enter: devices, files, and TZSP from MikroTik routers. Every source makes batches.
+//! Where packets enter: devices, files, and TZSP from MikroTik routers. Every source produces batches.
 
 pub mod batcher;
 pub mod context;
@@ -41,13 +41,10 @@ pub trait PacketSource {
     /// Takes the memory of an earlier batch, for a later one.
     fn recycle(&mut self, buffer: Vec<u8>);
 
-    /// Leaves out the relay's connections to these addresses, which only a device can see.
-    ///
-    /// # Errors
-    /// The device's filter could not be changed.
-    fn exclude(&mut self, addresses: &[SocketAddr]) -> Result<(), Self::Error> {
+    /// Leaves out the relay's connections to these addresses, which only a device can see. If that fails, the source ends
+    /// with the error.
+    fn exclude(&mut self, addresses: &[SocketAddr]) {
         let _ = addresses;
-        Ok(())
     }
 }
 

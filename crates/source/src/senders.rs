@@ -1,4 +1,4 @@
-//! The senders of mirrored packets. Each is an interface of its own, named after its address.
+//! The senders of mirrored packets. Each is a separate interface, named after its address.
 //!
 //! TZSP packets of type 1, which a sensor is asked to transmit, are not packets that it observed: they get an interface of
 //! their own without a listen port, so that they do not count in `tzsp_observed_*`.
@@ -19,7 +19,7 @@ use crate::tzsp::Datagram;
 /// The most interfaces that senders can have. Any host that reaches the port can send from any address.
 const MAX_SENDERS: usize = 4096;
 
-/// What tells the interfaces apart: port, sender, channel, link type.
+/// The key of an interface: port, sender, channel, link type.
 type SenderKey = (u16, IpAddr, Channel, LinkType);
 
 /// The interfaces of all senders.

@@ -14,7 +14,7 @@ use crate::decapsulation::Decapsulation;
 use crate::filter::{FilterSpec, FilteredBatcher};
 use crate::tzsp::TzspReport;
 
-/// The stages behind a source that the kernel or the file feeds with frames.
+/// The stages after a source of frames: a device or a file.
 #[derive(Debug)]
 pub(crate) enum Stages {
     /// Frames go into batches as they are.
@@ -26,7 +26,7 @@ pub(crate) enum Stages {
 }
 
 impl Stages {
-    /// The stages that `spec` and `decapsulate` ask for. `decapsulate` holds the UDP ports whose TZSP is unpacked.
+    /// The stages that `spec` and `decapsulate` require. `decapsulate` holds the UDP ports whose TZSP is unpacked.
     pub(crate) fn new(
         context: CaptureContext,
         timing: Timing,
@@ -40,7 +40,7 @@ impl Stages {
             None => Self::Filtered(FilteredBatcher::new(spec, batcher)),
             Some(ports) => {
                 let below = FilteredBatcher::new(spec, batcher);
-                Self::Decapsulated(Box::new(Decapsulation::new(ports, source, below)))
+                Self::Decapsulated(Box::new(Decapsulation::new(ports, source, timing, below)))
             }
         }
     }
@@ -77,7 +77,7 @@ impl Stages {
         match self {
             Self::Batched(batcher) => batcher.describe(slot, interface),
             Self::Filtered(filtered) => filtered.describe(slot, &interface),
-            // Packets from a tunnel have interfaces of their own.
+            // Packets from a tunnel have their own interfaces.
             Self::Decapsulated(_) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Packets that routers send in TZSP, received on sockets or found in frames.
 //!
-//! [`Sockets`] are the cheap way. [`TzspFromFrames`] sees more: a datagram that was truncated on its way, or that lost a
+//! [`Sockets`] are the cheap way. [`TzspFromFrames`] sees more: a datagram that was truncated in transit, or that lost a
 //! fragment, never reaches a socket, but its head still tells whose packet it was and how long.
 
 mod frames;
@@ -33,7 +33,7 @@ pub struct Datagram<'a> {
     pub time: Timestamp,
     /// The link type of the packet.
     pub link_type: LinkType,
-    /// Length of the packet where the router saw it, in bytes, as far as it is known.
+    /// Length of the packet where the router saw it, in bytes, if known.
     pub original: u32,
     /// The bytes of the packet that arrived.
     pub bytes: &'a [u8],
@@ -58,7 +58,7 @@ pub struct Counters {
     pub keepalives: u64,
     /// Datagrams without a valid packet, by [`Reason`].
     pub errors: [u64; Reason::ALL.len()],
-    /// Of the datagrams, those of which only the head arrived. A socket never sees them.
+    /// The datagrams of which only the head arrived. A socket never sees them.
     pub truncated: u64,
 }
 

@@ -313,7 +313,7 @@ fn a_filter_rejects_cuts_and_counts() {
     assert_eq!((interface.snaplen, &*interface.filter), (20, "arp"));
 }
 
-/// Two interfaces, of which one has a packet only now and then.
+/// Two interfaces, one of which has few packets.
 fn two_interfaces() -> Vec<u8> {
     let name = |name: &str| pcapng::option(2, name.as_bytes());
     let mut file = [
@@ -343,7 +343,7 @@ fn a_filter_keeps_the_order_of_interfaces() {
             watermark = pair[0].close_info().watermark;
             assert_eq!(pair[0].close_info().watermark, pair[1].close_info().watermark);
         }
-        // In file order, the observers see every packet in its turn.
+        // In file order, the observers see the packets in order.
         let mut collected = Collected::default();
         let context = CaptureContext { interface_order: InterfaceOrder::FileOrder, ..context(None) };
         collected.read(made.open(spec, context).unwrap()).unwrap();

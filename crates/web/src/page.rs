@@ -28,7 +28,7 @@ impl Page {
     /// The page with the current figures.
     pub(crate) fn html(&self) -> String {
         let Status { packets, dropped, lost, queue_freezes } = (self.status)();
-        // All of it is ours: there is nothing to escape.
+        // Nothing here comes from outside, so nothing needs escaping.
         format!(
             r#"<!DOCTYPE html>
 <html lang="en">

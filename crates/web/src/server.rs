@@ -1,4 +1,4 @@
-//! The HTTP server. It runs on a thread of its own, so that no client can delay packets. What clients can cost is bounded:
+//! The HTTP server. It runs on its own thread, so that no client can delay packets. The cost of clients is bounded:
 //! the number of connections, the duration of each, and one rendering of the metrics in memory at a time.
 
 use std::convert::Infallible;

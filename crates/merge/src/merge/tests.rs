@@ -1,4 +1,4 @@
-//! Scenes: what the sources send, line by line, and what is handed out.
+//! Scenarios: what the sources send, line by line, and what is handed out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -53,7 +53,7 @@ fn arrival(source: u32, times: &[u64], watermark: u64) -> Arrival<Vec<u8>> {
     Arrival { source: SourceId(source), tag: (), payload, extent, watermark: at(watermark) }
 }
 
-/// Plays a scene. Each line is a time in milliseconds and an event:
+/// Runs a scenario. Each line is a time in milliseconds and an event:
 ///
 /// - `a: 10 20 | 25`: source `a` sends packets of the times 10 and 20, with the watermark 25;
 /// - `a ends`: it ends;
@@ -459,7 +459,7 @@ fn finish_hands_out_the_rest_in_order() {
 /// An event in a property test.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A source sends packets. `steps` are the times between them, `slack` is how far the watermark is behind the last.
+    /// A source sends packets. `steps` are the times between them, `slack` is how far the watermark lags behind the last.
     Batch { source: u32, steps: Vec<i64>, slack: u64 },
     /// Time passes.
     Millis(u64),

@@ -12,7 +12,7 @@ const MIN_BUCKETS: u32 = 1 << 10;
 /// The most buckets, however many entries there may be.
 const MAX_BUCKETS: usize = 1 << 30;
 
-/// Four bytes per bucket are little beside an entry, and short chains save cache misses.
+/// Four bytes per bucket are little compared with an entry, and short chains save cache misses.
 pub(super) const BUCKETS_PER_ENTRY: usize = 4;
 
 /// The buckets.

@@ -54,7 +54,7 @@ fn observe(observers: &Observers, origin: OriginId, start: u32, packets: &[Vec<u
 
 fn expose(observers: &Arc<Observers>) -> String {
     let registry = Registry::new();
-    for collector in observers.collectors() {
+    for collector in observers.collectors().unwrap() {
         registry.register(collector).unwrap();
     }
     let mut out = Exposition::new();

@@ -29,7 +29,7 @@ pub enum Event {
     ZeroWindowProbe,
     /// The answer to such a probe: the window is still closed.
     ZeroWindowProbeAck,
-    /// Changes nothing but the window.
+    /// A segment that only changes the window.
     WindowUpdate,
     /// Acknowledges segments that were not captured (`ack_lost_segment`).
     AckedUnseenSegment,

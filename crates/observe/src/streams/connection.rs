@@ -1,4 +1,4 @@
-//! A connection in the table: the state of its analysis, where its counts are, and how far it has come.
+//! A connection in the table: the state of its analysis, where its counts are, and its progress.
 
 use super::analysis::{Event, SegmentAnalysis};
 use super::conversation::Conversation;

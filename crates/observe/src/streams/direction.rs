@@ -1,4 +1,4 @@
-//! One direction of a connection: its state after the last segment, and what the next segment is by comparison.
+//! One direction of a connection: its state after the last segment, and the classification of the next segment.
 
 use packet::Timestamp;
 
@@ -9,11 +9,11 @@ use super::segment::{Segment, Seq};
 /// A fast retransmission follows the last duplicate ACK within less than this, in nanoseconds: 20 ms.
 const FAST_RETRANSMISSION_TIME: u64 = 20_000_000;
 
-/// The duplicate ACKs that a fast retransmission takes. RFC 5681, section 3.2, has three; Wireshark takes two, as the
+/// Duplicate ACKs before a fast retransmission. RFC 5681, section 3.2, requires three; Wireshark two, because the
 /// capture may have missed one.
 const FAST_RETRANSMISSION_DUP_ACKS: u8 = 2;
 
-/// Larger shift counts are taken for this one (RFC 7323, section 2.3).
+/// Larger shift counts are treated as this one (RFC 7323, section 2.3).
 const MAX_WINDOW_SHIFT: u8 = 14;
 
 /// The state of one direction.
@@ -67,7 +67,7 @@ enum LastSegment {
 }
 
 impl Scale {
-    /// The window in bytes. If the scale is unknown, the field as it is.
+    /// The window in bytes. If the scale is unknown, the unscaled field.
     #[inline]
     pub(super) fn apply(self, window: u16) -> u32 {
         match self {
@@ -180,7 +180,7 @@ impl Direction {
             (_, false, _) => events.add(Event::WindowUpdate),
             (_, true, LastSegment::KeepAlive) => events.add(Event::KeepAliveAck),
             // MPTCP sends its options on segments that look like duplicate ACKs (RFC 8684, section 4). So the first segment
-            // after a new MPTCP subtype is not taken for one.
+            // after a new MPTCP subtype is not mistaken for one.
             (_, true, _) if self.mptcp | peer.mptcp != self.mptcp_before => {}
             (_, true, _) => {
                 events.add(Event::DuplicateAck);

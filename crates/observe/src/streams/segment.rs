@@ -10,7 +10,7 @@ use packet::headers::{Tcp, TcpFlags};
 pub(super) struct Seq(pub(super) u32);
 
 impl Seq {
-    /// Not known yet. As in Wireshark, a genuine 0 is taken for unknown too, with the effect that one segment in four billion
+    /// Not known yet. As in Wireshark, a genuine 0 is treated as unknown too, with the effect that one segment in four billion
     /// is not compared with the ones before it.
     pub(super) const UNKNOWN: Self = Self(0);
 

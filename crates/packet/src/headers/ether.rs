@@ -21,7 +21,7 @@ const VN_TAG: EtherType = EtherType(0x8926);
 const CISCO_METADATA: EtherType = EtherType(0x8909);
 /// High-availability seamless redundancy (IEC 62439-3).
 const HSR: EtherType = EtherType(0x892f);
-/// LLC in frames that are longer than an IEEE 802.3 length field can say.
+/// LLC in frames that are longer than an IEEE 802.3 length field can express.
 const JUMBO_LLC: EtherType = EtherType(0x8870);
 
 /// The largest value that is a length rather than a type (IEEE 802.3, clause 3.2.6).
@@ -95,7 +95,7 @@ pub(super) fn ppp(bytes: &[u8], at: usize) -> Option<NetworkStart> {
 
 /// A stack of MPLS labels (RFC 3032, section 2.1).
 ///
-/// Nothing names the protocol behind the last label. The usual heuristic is the first nibble: an IP version, 0 for a
+/// Nothing names the protocol after the last label. The usual heuristic is the first nibble: an IP version, 0 for a
 /// pseudowire's control word (RFC 4385, section 3), otherwise the first byte of an Ethernet address.
 fn mpls(bytes: &[u8], mut at: usize) -> Option<NetworkStart> {
     loop {

@@ -1,7 +1,7 @@
 //! From a link type to the network header.
 //!
 //! <https://www.tcpdump.org/linktypes.html> describes the layouts. etherparse reads Ethernet. It has no parser for the
-//! others but LINUX_SLL, where it rejects most device types, loopback among them.
+//! others except LINUX_SLL, for which it rejects most device types, including loopback.
 
 use etherparse::{EtherType, Ethernet2HeaderSlice};
 
@@ -19,14 +19,14 @@ const ATM_CLIP: LinkType = LinkType(106);
 const RAW_DLT: [LinkType; 2] = [LinkType(12), LinkType(14)];
 /// FDDI: 13 bytes with MAC addresses, then LLC.
 const FDDI: LinkType = LinkType(10);
-/// PPP behind a byte with the direction.
+/// PPP after a byte with the direction.
 const PPP_WITH_DIR: LinkType = LinkType(204);
 /// PPP as pppd passes it to filters, with the direction instead of HDLC's address byte.
 const PPP_PPPD: LinkType = LinkType(166);
-/// 802.11 or Ethernet behind CACE per-packet information.
+/// 802.11 or Ethernet after CACE per-packet information.
 const PPI: LinkType = LinkType(192);
 
-/// What the link layer says of a packet.
+/// The result of parsing the link-layer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     /// The network protocol.

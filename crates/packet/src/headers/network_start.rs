@@ -6,7 +6,7 @@ use crate::bytes::byte;
 /// The position of an IPv4 or IPv6 header in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NetworkStart {
-    /// IPv4 or IPv6, as the link layer says.
+    /// IPv4 or IPv6, according to the link layer.
     pub(super) family: AddressFamily,
     /// Offset of the header's first byte.
     pub(super) at: usize,
@@ -15,13 +15,13 @@ pub(super) struct NetworkStart {
 }
 
 impl NetworkStart {
-    /// A header at `at` below a link layer without a length field.
+    /// A header at `at` after a link layer without a length field.
     #[inline]
     pub(super) const fn new(family: AddressFamily, at: usize) -> Self {
         Self { family, at, end: usize::MAX }
     }
 
-    /// A header at `at` whose first four bits, the IP version, tell which one it is.
+    /// The header at `at`: IPv4 or IPv6 according to its first four bits.
     pub(super) fn by_version(bytes: &[u8], at: usize) -> Option<Self> {
         match byte(bytes, at)? >> 4 {
             4 => Some(Self::new(IPv4, at)),

@@ -53,7 +53,7 @@ pub struct TcpFlags(pub u8);
 impl TcpFlags {
     /// No more data from the sender.
     pub const FIN: Self = Self(0x01);
-    /// Synchronise sequence numbers.
+    /// Synchronize sequence numbers.
     pub const SYN: Self = Self(0x02);
     /// Reset the connection.
     pub const RST: Self = Self(0x04);
@@ -95,7 +95,7 @@ pub struct Udp {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
-    /// Length of header and payload in bytes, as the header says. In a first fragment it is that of the whole datagram.
+    /// Length of header and payload in bytes, according to the header. In a first fragment it is that of the whole datagram.
     pub len: u16,
     /// Offset of the payload in the captured bytes.
     pub payload_at: u32,

@@ -86,7 +86,7 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// What an IP header says of its fragment.
+/// The fragment fields of an IP header.
 struct Part {
     identification: u32,
     key_protocol: u8,

@@ -31,7 +31,7 @@ impl Fault {
         Self(format!("{problem} ({remedy})"))
     }
 
-    /// The fault of a list of which only `item` is invalid.
+    /// The error of a list in which only `item` is invalid.
     pub(crate) fn of_item(self, item: &str) -> Self {
         Self(format!("contains `{item}`, which {}", self.0))
     }

@@ -47,7 +47,7 @@ pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str)
     }
 }
 
-/// `size` in the largest unit of which it is a multiple.
+/// `size` in the largest unit that divides it.
 fn size_text(size: u64) -> String {
     let mut value = size;
     for unit in ["", "KiB", "MiB", "GiB"] {

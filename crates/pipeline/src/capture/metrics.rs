@@ -32,7 +32,7 @@ const DEVICE_DROPPED: Declaration = Declaration::counter(
     "Packets of a device dropped before they were read, by place: kernel or interface.",
 );
 
-/// A counter of a TZSP port, and what it reads.
+/// A counter of a TZSP port, and its value.
 type PortCounter = (Declaration, fn(&TzspPort) -> u64);
 
 const PORT_COUNTERS: [PortCounter; 5] = [
@@ -48,7 +48,7 @@ const PORT_COUNTERS: [PortCounter; 5] = [
     (
         Declaration::counter(
             "packeteur_tzsp_truncated_total",
-            "TZSP datagrams of which only the head arrived, unpacked as far as it goes.",
+            "TZSP datagrams of which only the head arrived; their packets are truncated.",
         ),
         |port| port.counters.truncated,
     ),
@@ -126,7 +126,7 @@ impl PipelineHandle for CaptureHandle {
         if let Some(relay) = &self.relay {
             registry.register(relay.metrics_collector()?)?;
         }
-        for observer in self.observers.collectors() {
+        for observer in self.observers.collectors()? {
             registry.register(observer)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use packet::LinkType;
 use packet::record::MAX_CAPTURED;
 use source::{
     CaptureContext, Device, DeviceConfig, DeviceCounts, DeviceError, DeviceStages, File, FileError,
-    FilterError, FilterSpec, PacketSource, TzspError, TzspListener, TzspReport,
+    FilterError, FilterSpec, TzspError, TzspListener, TzspReport,
 };
 use tracing::info;
 
@@ -119,7 +119,7 @@ impl Sources {
     }
 }
 
-/// What it takes to open a device.
+/// The parameters for opening devices.
 struct Opener<'a> {
     config: &'a InputConfig,
     max_snaplen: u32,
@@ -135,6 +135,7 @@ impl Opener<'_> {
             snaplen: self.config.snaplen.min(self.max_snaplen),
             buffer_size: self.config.buffer_size,
             promiscuous: self.config.promiscuous,
+            excluded: self.peers.to_vec(),
         };
         let stages = DeviceStages { spec: FilterSpec::KEEP_ALL, tzsp_ports: None };
         let device = self.open(name, &config, stages)?;
@@ -149,6 +150,7 @@ impl Opener<'_> {
             snaplen: MAX_CAPTURED as u32,
             buffer_size: self.config.buffer_size,
             promiscuous: self.config.promiscuous,
+            excluded: self.peers.to_vec(),
         };
         let stages = DeviceStages { spec, tzsp_ports: Some(ports.to_vec()) };
         let device = self.open(name, &config, stages)?;
@@ -157,9 +159,7 @@ impl Opener<'_> {
     }
 
     fn open(&self, name: &str, config: &DeviceConfig, stages: DeviceStages) -> Result<Device, SourceError> {
-        let mut device = Device::open(name, config, stages, self.context.clone())?;
-        device.exclude(self.peers)?;
-        Ok(device)
+        Ok(Device::open(name, config, stages, self.context.clone())?)
     }
 }
 

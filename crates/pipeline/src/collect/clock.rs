@@ -18,7 +18,7 @@ pub(super) struct Now {
 }
 
 /// The merge's clock. It stands still while the output's reader is slow: nothing can be received then, so sources would
-/// look silent, and packets overdue, whose batches only wait to be received.
+/// appear silent and packets overdue, although their batches are only waiting to be received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MergeClock {
     started: Instant,
@@ -39,7 +39,7 @@ impl MergeClock {
         MonotonicTime::from_nanos(u64::try_from(running.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Takes the time of writing out, if it was a stall.
+    /// Excludes the time spent writing, if it was a stall.
     pub(super) fn exclude_stall(&mut self, writing: Duration) {
         if writing > STALL_THRESHOLD {
             self.stalled += writing;

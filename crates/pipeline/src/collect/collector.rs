@@ -208,7 +208,7 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
         self.write_ready(now)
     }
 
-    /// Closes the books: packets still in the merge count as discarded, overdue ones as lost.
+    /// Completes the accounts: packets still in the merge count as discarded, overdue ones as lost.
     pub(super) fn settle(&mut self, now: MonotonicTime) {
         self.merge.finish();
         let reason = if self.is_full() { DiscardReason::MaxPackets } else { DiscardReason::OutputClosed };

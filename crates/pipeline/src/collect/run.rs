@@ -19,7 +19,7 @@ const MAX_MESSAGES_PER_POLL: usize = 64;
 /// How long receiving pauses before the merge is checked again.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a stopped collector receives what is already in transit.
+/// How long a stopped collector keeps receiving messages that are in transit.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Without a message for this long, nothing more is in transit.

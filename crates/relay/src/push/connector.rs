@@ -101,7 +101,7 @@ impl Connector {
                 Action::Report => {
                     tracing::warn!(
                         collector = self.state.collector(),
-                        "no collector reachable yet; queueing packets in RELAY_BUFFER"
+                        "collector not reachable; queueing packets in RELAY_BUFFER"
                     );
                 }
                 Action::Wait(duration) => wait = duration,
@@ -147,7 +147,7 @@ enum Action {
     Resolve,
     /// Choose one of the addresses.
     Choose,
-    /// Tell the log that there is no collector.
+    /// Log that there is no collector.
     Report,
     /// Wait for a connection, this long at most.
     Wait(Duration),
@@ -177,7 +177,7 @@ impl Search {
         let choose_at = match (self.addresses, self.chosen_at) {
             (0, _) => None,
             (_, None) => Some(grace_until),
-            // There is no choice, until the next resolution.
+            // There is nothing to choose from until the next resolution.
             (1, Some(_)) => None,
             (_, Some(at)) => Some(grace_until.max(at + PROBE_INTERVAL)),
         };

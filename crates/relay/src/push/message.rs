@@ -59,10 +59,10 @@ impl LentMessage {
         Err(error)
     }
 
-    /// Gives the message to the socket.
+    /// Passes the message to the socket.
     ///
     /// # Errors
-    /// The socket does not take it; the message comes back.
+    /// The socket does not accept it; the message is returned.
     pub(super) fn send(mut self, socket: &mut zmq::Socket) -> Result<(), (zmq::Error, Self)> {
         // SAFETY: the message is initialized and the socket open. After a success the message is empty, and closing an
         // empty message is allowed.

@@ -121,7 +121,7 @@ impl Queue {
             let needed = batch.memory() + self.in_flight.bytes;
             while self.queued.bytes + needed > self.limit && self.drop_oldest() {}
         }
-        // A newer heartbeat says all that an older one does.
+        // A newer heartbeat replaces an older one.
         if batch.is_heartbeat() {
             let mut newest = self.batches.iter_mut().rev().take_while(|waiting| waiting.is_heartbeat());
             if let Some(older) = newest.find(|w| w.interface().origin == batch.interface().origin) {
@@ -186,7 +186,7 @@ impl Queue {
         }
     }
 
-    /// Counts what ZeroMQ holds as dropped instead of sent: it gets no more time.
+    /// Counts what ZeroMQ holds as dropped instead of sent: the time is up.
     pub(super) fn count_in_flight_dropped(&mut self) {
         let packets = self.in_flight.packets;
         self.sent.packets = self.sent.packets.saturating_sub(packets);
@@ -194,7 +194,7 @@ impl Queue {
         self.undelivered += packets;
     }
 
-    /// Callers do not wait for room any more, nor a draining queue for its collector.
+    /// Callers no longer wait for room, and a draining queue no longer waits for its collector.
     pub(super) fn stop_waiting(&mut self) {
         if let Phase::Open { blocking } | Phase::Draining { blocking } = &mut self.phase {
             *blocking = false;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use batch::{Compression, Interface, SendInfo};
@@ -9,6 +10,9 @@ use packet::Origin;
 
 use super::message::LentMessage;
 use super::state::{RelayState, SenderTask};
+
+/// How long to wait before a failed connection attempt is repeated: ZeroMQ lacks a resource.
+const CONNECT_RETRY: Duration = Duration::from_secs(1);
 
 /// How long the sender waits for room in ZeroMQ, before it checks whether the relay was abandoned or the collector moved.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
@@ -81,7 +85,11 @@ impl Sender {
         }
         match self.socket.connect(&target) {
             Ok(()) => self.target = Some(target),
-            Err(error) => tracing::error!(target, %error, "cannot connect to the collector's address"),
+            Err(error) => {
+                tracing::error!(target, %error, "cannot connect to the collector's address; retrying");
+                thread::sleep(CONNECT_RETRY);
+                self.state.retry_target(target);
+            }
         }
     }
 
@@ -89,7 +97,7 @@ impl Sender {
         self.socket.poll(zmq::POLLOUT, POLL_TIMEOUT.as_millis() as i64).is_ok_and(|events| events > 0)
     }
 
-    /// Sends the batch that the socket did not take before, or the oldest of the queue.
+    /// Sends the batch that the socket did not accept before, or the oldest of the queue.
     fn send_next(&mut self) {
         let Some(outgoing) = self.unsent.take().or_else(|| self.take_batch()) else { return };
         let Outgoing { message, interface, packets, bytes } = outgoing;

@@ -25,7 +25,7 @@ pub struct RelayState {
     sender: Condvar,
     /// For a change of the connection, the first resolution, and the end.
     lifecycle: Condvar,
-    /// Grows with [`Guarded::peer_addresses`].
+    /// Incremented when [`Guarded::peer_addresses`] grows.
     peer_addresses_generation: AtomicU64,
     buffers: BufferPool,
 }
@@ -61,7 +61,7 @@ pub(super) enum SenderTask {
     Finish,
 }
 
-/// What the connector has to know.
+/// What the connector needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connectivity {
     Connected,
@@ -245,6 +245,11 @@ impl RelayState {
         self.sender.notify_all();
     }
 
+    /// Makes the sender connect again, unless it has a newer address by now.
+    pub(super) fn retry_target(&self, target: String) {
+        self.guarded.lock().new_target.get_or_insert(target);
+    }
+
     /// Adds the result of a resolution.
     pub(super) fn add_peer_addresses(&self, found: &[SocketAddr]) {
         let mut guarded = self.guarded.lock();
@@ -268,7 +273,7 @@ impl RelayState {
         self.lifecycle.wait_while_for(&mut guarded, |guarded| !guarded.resolved, timeout);
     }
 
-    /// Waits until the connectivity is something else than `known`, or `timeout` has passed, and returns it.
+    /// Waits until the connectivity differs from `known`, or `timeout` has passed, and returns it.
     pub(super) fn wait_for_connectivity(
         &self,
         known: Connectivity,

@@ -1,5 +1,6 @@
 //! A libpcap handle on a device: opened, filtered, read, waited for.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct DeviceConfig {
     pub buffer_size: u32,
     /// Whether to capture packets that are not addressed to this host.
     pub promiscuous: bool,
+    /// The addresses of the relay's connections, which are not captured.
+    pub excluded: Vec<SocketAddr>,
 }
 
 /// Why a device cannot be captured.
@@ -221,7 +224,7 @@ impl Handle {
     pub(super) fn attach_drop_filter(&self) {
         // "Return 0 bytes." libpcap itself refuses to compile a filter that no packet passes.
         let drop_all = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
-        // Fails if the device has no packet socket (USB, Bluetooth), which then goes on counting.
+        // Fails if the device has no packet socket (USB, Bluetooth), which then continues to count.
         let _ = SockRef::from(&self.capture).attach_filter(&[drop_all]);
     }
 }

@@ -1,4 +1,4 @@
-//! The relay's own connections, which a capture must not capture: it would feed itself.
+//! The relay's own connections, which a capture must exclude, or it would relay its own traffic endlessly.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ pub(super) struct OwnTraffic {
 
 impl OwnTraffic {
     /// Adds addresses; earlier ones stay, because connections to them may still be open. Returns whether any was new.
-    pub(super) fn set(&mut self, found: &[SocketAddr]) -> bool {
+    pub(super) fn add(&mut self, found: &[SocketAddr]) -> bool {
         let before = self.addresses.len();
         for address in found {
             let address = SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -59,7 +59,7 @@ mod tests {
 
     fn filter(user: Option<&str>, addresses: &[&str]) -> Option<String> {
         let mut own = OwnTraffic::default();
-        own.set(&addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        own.add(&addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
         own.filter(user)
     }
 
@@ -72,9 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn known_addresses_are_no_change() {
+    fn known_addresses_are_not_a_change() {
         let mut own = OwnTraffic::default();
         let address = ["192.0.2.1:1".parse().unwrap()];
-        assert_eq!([own.set(&address), own.set(&address)], [true, false]);
+        assert_eq!([own.add(&address), own.add(&address)], [true, false]);
     }
 }

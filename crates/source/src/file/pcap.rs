@@ -79,7 +79,7 @@ pub(super) struct Reader {
     template: Template,
     buffer: BatchBuffer,
     context: CaptureContext,
-    /// The stages behind the file, with the slot of its interface; `None` if its batches leave as they are.
+    /// The stages after the file, with the slot of its interface; `None` if its batches are passed on unchanged.
     stages: Option<(Stages, InterfaceSlot)>,
     ready: VecDeque<Batch>,
     spare: Vec<Vec<u8>>,
@@ -161,7 +161,7 @@ impl Reader {
                     return self.end(Err(FileError::Read { path, packets, why }));
                 }
             }
-            // Stages behind the file count against `MAX_PACKETS` themselves.
+            // Stages after the file count against `MAX_PACKETS` themselves.
             let quota = self.stages.is_none().then_some(&*self.context.quota);
             if let Err(captured) = self.buffer.advance(quota) {
                 let (path, packets) = (self.input.path().to_owned(), self.buffer.packets());
@@ -181,7 +181,7 @@ impl Reader {
         }
     }
 
-    /// Hands a batch to the stages, or out as it is.
+    /// Passes a batch to the stages, or on unchanged.
     fn hand_on(&mut self, batch: Batch) {
         let Some((stages, slot)) = &mut self.stages else {
             self.ready.push_back(batch);

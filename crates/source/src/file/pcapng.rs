@@ -49,7 +49,7 @@ pub(super) struct Reader {
     context: CaptureContext,
 }
 
-/// What the file has said of its interfaces.
+/// The interfaces that the file has described.
 #[derive(Debug, Default)]
 struct Interfaces {
     /// The interfaces of the current section, by number.
@@ -238,7 +238,7 @@ impl Interfaces {
         };
         let (bytes, time) = match packet.ticks {
             Some(ticks) => (packet.bytes, interface.clock.time(ticks)),
-            // A simple packet has no time: it gets that of the packet before it. Nor does it say how much of it is padding
+            // A simple packet has no time: it gets that of the packet before it. It also does not say how much of it is padding
             // (section 4.4).
             None => {
                 let captured = packet.original.min(interface.snaplen) as usize;

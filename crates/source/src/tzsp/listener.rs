@@ -19,7 +19,7 @@ use crate::{PacketSource, Progress};
 /// because the kernel does not say whose they were.
 const PORT_DEVICE: &str = "tzsp";
 
-/// How long a listener that was told to stop goes on receiving datagrams that have already arrived.
+/// How long a listener that was told to stop continues to receive datagrams that have already arrived.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most time between a datagram's time stamp and the moment when it can be read.

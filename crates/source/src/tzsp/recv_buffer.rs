@@ -10,7 +10,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, Soc
 use nix::sys::time::TimeSpec;
 use packet::Timestamp;
 
-/// Datagrams received with one call. More save nothing, and their bytes would no longer fit into the cache.
+/// Datagrams received with one call. More would not save anything, and their bytes would no longer fit into the cache.
 const MESSAGES: usize = 32;
 
 /// The longest UDP payload, which is also the most that `UDP_GRO` puts together.
@@ -19,14 +19,14 @@ const MESSAGE_LEN: usize = 65_535;
 /// Bytes from one message to the next. A power of two would map the start of every message to the same few cache sets.
 const STRIDE: usize = 65_536 + 33 * 64;
 
-/// Room for datagrams and what the kernel says of them.
+/// Buffers for datagrams and their metadata.
 #[derive(Debug)]
 pub(super) struct RecvBuffer {
     bytes: Box<[u8]>,
     received: Vec<Ancillary>,
 }
 
-/// What the kernel says of a message.
+/// The metadata of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ancillary {
     len: usize,
@@ -56,10 +56,10 @@ impl RecvBuffer {
         Self { bytes: vec![0; MESSAGES * STRIDE].into_boxed_slice(), received: Vec::with_capacity(MESSAGES) }
     }
 
-    /// Receives what the socket has, up to the room there is, without waiting. Returns whether the socket may have more.
+    /// Receives what the socket has, as far as the buffer allows, without waiting. Returns whether the socket may have more.
     ///
     /// # Errors
-    /// What `recvmmsg` says, except for `EAGAIN`.
+    /// Any error of `recvmmsg` except `EAGAIN`.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
         self.received.clear();
         // Made for each call: the kernel writes the lengths it used into the headers, and the crate does not reset them.

@@ -252,7 +252,7 @@ fn windows_are_scaled_if_both_syns_offer_it() {
     with("ws=7", "ws=1", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=198 : window-full");
     with("ws=7", "", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=99 : window-full");
     with("", "ws=1", "11 < A 5001 1001 win=99 : window-update\n 12 > A 1001 5001 len=99 : window-full");
-    // A shift count of 15 is taken for 14.
+    // A shift count of 15 is treated as 14.
     with("", "", "11 < A 5001 1001 win=1 : window-update\n 12 > A 1001 5001 len=1 : window-full");
     with(
         "ws=0",
@@ -301,7 +301,7 @@ fn a_retransmission_may_have_other_boundaries() {
 
 #[test]
 fn an_ack_gives_at_most_one_delay() {
-    // A cumulative ACK gives that of the segment that ends there, a partial ACK none.
+    // A cumulative ACK gives that of the segment that ends there, a partial ACK gives none.
     check_established(
         "20 > A 1001 5001 len=100 :
          21 > A 1101 5001 len=100 :

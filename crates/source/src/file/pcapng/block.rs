@@ -36,7 +36,7 @@ pub(super) enum Block<'a> {
     Other,
 }
 
-/// What an interface description block says.
+/// The content of an interface description block.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Description {
     pub(super) link_type: u16,
@@ -52,32 +52,32 @@ pub(super) struct Description {
     pub(super) offset: i64,
 }
 
-/// What a packet's block says.
+/// The content of a packet block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packet<'a> {
     pub(super) interface: u32,
     /// Units of the interface's clock since the epoch; a simple packet has none.
     pub(super) ticks: Option<u64>,
     pub(super) original: u32,
-    /// What was captured. Of a simple packet with the padding, for only the interface knows how much it is.
+    /// The captured bytes. Those of a simple packet include padding, whose length follows from the interface's snaplen.
     pub(super) bytes: &'a [u8],
 }
 
-/// Why bytes are no block.
+/// Why bytes are not a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BlockError {
-    #[error("a block has length {0}, which cannot be")]
+    #[error("a block has the impossible length {0}")]
     Length(u32),
     #[error("a section header has no byte-order magic")]
     Magic,
-    #[error("a block of type {0} is too short for what it should hold")]
+    #[error("a block of type {0} is too short for its fields")]
     Short(u32),
 }
 
 impl<'a> Block<'a> {
-    /// The first block of `buf`, and how many bytes it takes; `None` where it is not all there.
+    /// The first block of `buf` and its length; `None` if it is incomplete.
     pub(super) fn split_from(buf: &'a [u8], order: ByteOrder) -> Result<Option<(Self, usize)>, BlockError> {
-        // A section header says itself how to read its length.
+        // A section header contains the byte order of its own length.
         let order = match (buf.first_chunk::<4>(), buf.get(8..).and_then(<[u8]>::first_chunk)) {
             (Some(&SECTION_HEADER), Some(&LITTLE_ENDIAN)) => ByteOrder::Little,
             (Some(&SECTION_HEADER), Some(&BIG_ENDIAN)) => ByteOrder::Big,
@@ -113,7 +113,7 @@ impl Description {
                 2 => description.name = Some(text(value)).filter(|name| !name.is_empty()),
                 3 => description.words = text(value),
                 9 => description.resolution = value.first().copied(),
-                // The first byte says what kind of filter follows; 0 is an expression.
+                // The first byte is the kind of filter; 0 is a pcap-filter expression.
                 11 => description.filter = value.strip_prefix(&[0]).map(text).unwrap_or_default(),
                 14 => description.offset = order.u64_at(value, 0).unwrap_or_default().cast_signed(),
                 _ => {}
@@ -123,7 +123,7 @@ impl Description {
     }
 }
 
-/// The options of a block, up to the first that is not whole.
+/// The options of a block, up to the first incomplete one.
 fn options(mut rest: &[u8], order: ByteOrder) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (code, len) = (order.u16_at(rest, 0)?, usize::from(order.u16_at(rest, 2)?));
@@ -170,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_is_read_all_the_same() {
-        // An interface whose reserved field is not 0, with a name that is no UTF-8, and an option that is cut off.
+    fn unusual_blocks_are_accepted() {
+        // An interface whose reserved field is not 0, with a name that is not UTF-8, and a truncated option.
         let body =
             [&[1, 0, 7, 7, 0, 0, 0, 0][..], &[2, 0, 3, 0, b'e', 0xff, b'0', 0], &[9, 0, 9, 0]].concat();
         let len = (body.len() as u32 + 12).to_le_bytes();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn invalid_blocks_are_errors() {
         let cases: [(&[u8], BlockError); 3] = [
             (&[1, 0, 0, 0, 8, 0, 0, 0], BlockError::Length(8)),
             (&[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 0, 1, 2, 3, 4], BlockError::Magic),

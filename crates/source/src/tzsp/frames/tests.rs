@@ -5,7 +5,7 @@ use packet::tzsp::{Header, encode};
 
 use super::*;
 
-/// An Ethernet frame with an IPv4 packet of `len` bytes, all of it filled with `letter` behind the headers.
+/// An Ethernet frame with an IPv4 packet of `len` bytes, filled with `letter` after the headers.
 fn inner(len: u16, letter: u8) -> Vec<u8> {
     let [high, low] = len.to_be_bytes();
     let mut frame = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0x08, 0x00];
@@ -14,7 +14,7 @@ fn inner(len: u16, letter: u8) -> Vec<u8> {
     frame
 }
 
-/// The UDP datagram that brings an inner frame to a port.
+/// The UDP datagram that carries an inner frame to a port.
 fn datagram(port: u16, inner: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
     encode(&Header::ROUTER_OS, inner, &mut payload);
@@ -24,7 +24,7 @@ fn datagram(port: u16, inner: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// The IPv4 packets (raw, without a frame) in which `datagram` travels when none may have more than `mtu` bytes.
+/// The IPv4 packets (raw, without a frame) that carry `datagram` with this MTU.
 fn ipv4(identification: u8, datagram: &[u8], mtu: usize) -> Vec<Vec<u8>> {
     let room = (mtu - 20) / 8 * 8;
     let parts = datagram.chunks(room).enumerate();
@@ -66,7 +66,7 @@ fn ipv6(identification: u8, datagram: &[u8], mtu: usize) -> Vec<Vec<u8>> {
 
 const PORT: u16 = 37008;
 
-/// A wire on which a packet passes every millisecond, and what is picked from it.
+/// A source of one frame per millisecond, and the packets unpacked from it.
 struct Passing {
     wire: TzspFromFrames,
     millis: u64,
@@ -83,7 +83,7 @@ impl Passing {
         packets.iter().for_each(|packet| self.pass_cut(packet, packet.len()));
     }
 
-    /// A packet of which only `captured` bytes are left, while its headers are the same.
+    /// A packet cut to `captured` bytes; its headers are unchanged.
     fn pass_cut(&mut self, packet: &[u8], captured: usize) {
         let time = Timestamp::from_nanos(self.millis * 1_000_000);
         self.millis += 1;
@@ -121,7 +121,7 @@ fn whole_datagrams() {
     passing.pass(&ipv4(1, &datagram(PORT, &inner(100, b'a')), 1500));
     passing.pass(&ipv6(2, &datagram(7, &inner(100, b'b')), 1500));
     passing.pass(&ipv4(3, &datagram(8, &inner(100, b'c')), 1500));
-    // A keepalive, and Ethernet's padding behind a datagram.
+    // A keepalive, and Ethernet's padding after a datagram.
     passing.pass(&ipv4(4, &[0, 0, 0x90, 0x90, 0, 12, 0, 0, 1, 4, 0, 0], 1500));
     passing.pass(&ipv4(5, &[0, 0, 0x90, 0x90, 0, 12, 0, 0, 9, 0, 0, 0], 1500));
     passing.pass(&[[ipv4(6, &datagram(PORT, &[b'd'; 3]), 1500).concat(), vec![0; 9]].concat()]);
@@ -136,14 +136,14 @@ fn whole_datagrams() {
 }
 
 #[test]
-fn fragments_are_put_together() {
+fn fragments_are_reassembled() {
     let mut passing = Passing::new();
     let large = datagram(PORT, &inner(1500, b'a'));
     passing.pass(&ipv4(1, &large, 1500));
     let mut backwards = ipv6(2, &datagram(7, &inner(4000, b'b')), 1280);
     backwards.reverse();
     passing.pass(&backwards);
-    // Not ours, in either order.
+    // To another port, in either order.
     let mut other = ipv4(3, &datagram(8, &inner(1500, b'c')), 1500);
     passing.pass(&other);
     other.reverse();
@@ -158,7 +158,7 @@ fn fragments_are_put_together() {
 }
 
 #[test]
-fn heads_tell_how_long_their_packets_were() {
+fn heads_have_the_original_length_of_their_packets() {
     let mut passing = Passing::new();
     let large = datagram(PORT, &inner(1500, b'a'));
     // Lost fragments: the last of two, the middle of three, the first.
@@ -167,7 +167,7 @@ fn heads_tell_how_long_their_packets_were() {
     three.remove(1);
     passing.pass(&three);
     passing.pass(&ipv6(3, &large, 1500)[1..]);
-    // Truncated by the router, whose UDP header speaks of all of it; or of what is left, but the inner IP header does not.
+    // Truncated by the router: the UDP length is the original one, then the truncated one; the inner IP length is the original.
     let [whole] = &ipv4(4, &large, 9000)[..] else { panic!() };
     let mut truncated = whole[..500].to_vec();
     truncated[2..4].copy_from_slice(&500_u16.to_be_bytes());
@@ -189,7 +189,7 @@ fn heads_tell_how_long_their_packets_were() {
 }
 
 #[test]
-fn who_waits_too_long_is_given_by_the_clock() {
+fn an_overdue_head_is_delivered_when_time_advances() {
     let mut passing = Passing::new();
     passing.pass(&ipv4(1, &datagram(PORT, &inner(1500, b'a')), 1500)[..1]);
     assert_eq!(passing.wire.oldest(), Some(Timestamp::ZERO));
