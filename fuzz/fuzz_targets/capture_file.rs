@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use batch::{Batch, DecodedBatch, Interface, Limits, SendInfo};
+use batch::{Batch, BatchLimits, DecodedBatch, Interface, SendInfo};
 use packet::{Origin, Timestamp};
 use rustix::fs::{MemfdFlags, memfd_create};
 use source::{CaptureContext, File, FilterSpec, InterfaceOrder, PacketSource, Progress, Quota};
@@ -26,7 +26,7 @@ pub fn read(parts: &[&[u8]]) {
         source: "fuzz".into(),
         epoch: Timestamp::from_nanos(1),
         // Small, so that an input has several.
-        limits: Limits { bytes: 512, delay: Duration::from_millis(50) },
+        limits: BatchLimits { bytes: 512, delay: Duration::from_millis(50) },
         stop: Arc::new(AtomicBool::new(false)),
         quota: Arc::new(Quota::new(None)),
         interface_order: InterfaceOrder::Interleaved,

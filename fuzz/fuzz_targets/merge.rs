@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use merge::{Arrival, Config, Merge, MonotonicTime, PacketRun};
+use merge::{Arrival, Merge, MergeConfig, MonotonicTime, PacketRun};
 use packet::record::Extent;
 use packet::{Record, Records, SourceId, Timestamp};
 
 /// Bounds small enough for a batch or two to reach them.
-const CONFIG: Config = Config {
+const CONFIG: MergeConfig = MergeConfig {
     window: Duration::from_micros(200),
     grace: Duration::from_micros(50),
     silence: Duration::from_millis(1),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use packet::Timestamp;
-use packet::reassembly::{Datagram, Fragment, Key, Limits, Reassembler};
+use packet::reassembly::{DatagramKey, Fragment, ReassembledDatagram, Reassembler, ReassemblyLimits};
 
 /// Small enough to be reached.
-const LIMITS: Limits = Limits { memory: 64 << 10, timeout: Duration::from_secs(1) };
+const LIMITS: ReassemblyLimits = ReassemblyLimits { memory: 64 << 10, timeout: Duration::from_secs(1) };
 
 /// Bytes of input per fragment.
 const STEP: usize = 8;
@@ -18,14 +18,14 @@ const STEP: usize = 8;
 fuzz_target!(|input: &[u8]| {
     let mut reassembler = Reassembler::new(LIMITS);
     let mut delivered = 0_u64;
-    let mut deliver = |_: Datagram<'_>| delivered += 1;
+    let mut deliver = |_: ReassembledDatagram<'_>| delivered += 1;
     let mut now = Timestamp::from_nanos(0);
     let payload = [0x5a; 256];
     for step in input.chunks_exact(STEP) {
         let &[id, pace, offset_high, offset_low, len, kept, flags, protocol] = step else { break };
         now = now + Duration::from_millis(u64::from(pace));
         let host = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        let key = Key { src: host(1), dst: host(2), identification: u32::from(id), protocol: 17 };
+        let key = DatagramKey { src: host(1), dst: host(2), identification: u32::from(id), protocol: 17 };
         let captured = usize::from(kept.min(len));
         let fragment = Fragment {
             key,

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use packet::decap::{DECAPSULATORS, Payload};
-use packet::tzsp::{Header, Message, Packet, decode, encode};
+use packet::tzsp::{Packet, TzspHeader, TzspMessage, decode, encode};
 
 fuzz_target!(|datagram: &[u8]| {
     for decapsulator in DECAPSULATORS {
@@ -15,15 +15,15 @@ fuzz_target!(|datagram: &[u8]| {
         }
     }
 
-    let Ok(Message::Packet(packet)) = decode(datagram) else { return };
+    let Ok(TzspMessage::Packet(packet)) = decode(datagram) else { return };
     assert!(datagram.ends_with(packet.bytes));
     assert!(packet.original_len().is_none_or(|len| len as usize >= packet.bytes.len()));
     // Encoding what was decoded gives an equivalent datagram.
     let tags: Vec<_> = packet.tags.collect();
     let Packet { packet_type, encapsulation, .. } = packet;
     let mut again = Vec::new();
-    encode(&Header { packet_type, encapsulation, tags: &tags }, packet.bytes, &mut again);
-    let Ok(Message::Packet(copy)) = decode(&again) else { panic!("it was a packet") };
+    encode(&TzspHeader { packet_type, encapsulation, tags: &tags }, packet.bytes, &mut again);
+    let Ok(TzspMessage::Packet(copy)) = decode(&again) else { panic!("it was a packet") };
     assert_eq!(
         (copy.packet_type, copy.encapsulation, copy.bytes),
         (packet_type, encapsulation, packet.bytes)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batch::{
-    Batch, Builder, CloseInfo, Compression, DecodedBatch, Interface, Limits, Order, SendInfo, Template,
+    Batch, BatchLimits, Builder, CloseInfo, Compression, DecodedBatch, Interface, Order, SendInfo, Template,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use packet::{LinkType, Origin, Record, Timestamp};
@@ -19,7 +19,7 @@ const SHAPES: [(&str, &[usize]); 2] = [("small", &[64, 96, 128]), ("mix", &[64, 
 fn builder() -> Builder {
     let origin = Origin { source: "host".into(), device: "eth0".into(), listen_port: None };
     let interface = Interface::new(origin, LinkType::ETHERNET, 262_144);
-    let limits = Limits { bytes: BYTES, delay: Duration::from_millis(50) };
+    let limits = BatchLimits { bytes: BYTES, delay: Duration::from_millis(50) };
     Builder::new(Template::new(Arc::new(interface), Timestamp::ZERO), limits, Order::ByTime)
 }
 

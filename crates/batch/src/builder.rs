@@ -12,7 +12,7 @@ use crate::{Compression, Dropped, Header, Interface};
 
 /// When a batch closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct BatchLimits {
     /// When its records have this many bytes, or would have more with the next packet.
     pub bytes: usize,
     /// When its first packet is this old.
@@ -234,7 +234,7 @@ impl Batch {
 #[derive(Debug)]
 pub struct Builder {
     template: Template,
-    limits: Limits,
+    limits: BatchLimits,
     order: Order,
     buf: Vec<u8>,
     extent: Extent,
@@ -246,7 +246,7 @@ pub struct Builder {
 impl Builder {
     /// Begins with an empty batch.
     #[must_use]
-    pub fn new(template: Template, limits: Limits, order: Order) -> Self {
+    pub fn new(template: Template, limits: BatchLimits, order: Order) -> Self {
         let (buf, extent) = (Vec::new(), Extent::EMPTY);
         let mut builder = Self { template, limits, order, buf, extent, opened: None, full_at: limits.bytes };
         builder.template.open(&mut builder.buf);

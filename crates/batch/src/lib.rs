@@ -12,7 +12,7 @@ mod header;
 pub mod interface;
 pub mod layout;
 
-pub use builder::{Batch, Builder, CloseInfo, Limits, Order, SendInfo, Template};
+pub use builder::{Batch, BatchLimits, Builder, CloseInfo, Order, SendInfo, Template};
 pub use compression::Compression;
 pub use decoded::DecodedBatch;
 pub use error::DecodeError;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batch::{
-    Batch, Builder, CloseInfo, Compression, DecodeError, DecodedBatch, Interface, Limits, Order, SendInfo,
-    Template,
+    Batch, BatchLimits, Builder, CloseInfo, Compression, DecodeError, DecodedBatch, Interface, Order,
+    SendInfo, Template,
 };
 use packet::record::Extent;
 use packet::{LinkType, Origin, Record, Records, Timestamp};
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { bytes: 4096, delay: Duration::from_millis(50) };
+const LIMITS: BatchLimits = BatchLimits { bytes: 4096, delay: Duration::from_millis(50) };
 
 fn interface() -> Interface {
     let origin = Origin { source: "höst".into(), device: "any".into(), listen_port: Some(37008) };

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use merge::{Arrival, Config, Merge, MonotonicTime};
+use merge::{Arrival, Merge, MergeConfig, MonotonicTime};
 use packet::record::Extent;
 use packet::{Record, SourceId, Timestamp};
 
@@ -46,7 +46,7 @@ fn batches(sources: u32, run: u64) -> Vec<Arrival<Vec<u8>>> {
 
 /// Pushes all `batches`, takes the runs that are due after each, and returns the number of runs.
 fn merge(batches: &[Arrival<Vec<u8>>], sources: u32) -> u64 {
-    let config = Config { max_bytes: 1 << 30, ..Config::default() };
+    let config = MergeConfig { max_bytes: 1 << 30, ..MergeConfig::default() };
     let mut merge = Merge::new(config);
     let mut runs = 0;
     for source in 0..sources {

@@ -10,7 +10,7 @@ mod winner_tree;
 use std::ops::Add;
 use std::time::Duration;
 
-pub use merge::{Arrival, Config, Merge, PacketRun};
+pub use merge::{Arrival, Merge, MergeConfig, PacketRun};
 
 /// A point on the collector's monotonic clock, in nanoseconds since an arbitrary start.
 ///

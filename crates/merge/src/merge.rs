@@ -4,9 +4,9 @@
 //! barrier: it may still send a packet of that time, so later packets of other sources wait. The winner is handed out.
 //! While a barrier wins, everything waits until
 //!
-//! - that source sends a batch, ends, or has been silent for [`Config::silence`];
-//! - a batch has waited for [`Config::window`]; or
-//! - the queued batches take more than [`Config::max_bytes`].
+//! - that source sends a batch, ends, or has been silent for [`MergeConfig::silence`];
+//! - a batch has waited for [`MergeConfig::window`]; or
+//! - the queued batches take more than [`MergeConfig::max_bytes`].
 //!
 //! In the last two cases that batch is forced out, and the *horizon* moves to its end: barriers before the horizon no
 //! longer count, and packets of slow sources from before it are handed out at once. A packet is late if it is older than
@@ -33,7 +33,7 @@ use crate::winner_tree::{Key, Kind, WinnerTree};
 
 /// How long packets wait, and how much memory they may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct MergeConfig {
     /// How long a packet waits for older ones of slower sources (`MERGE_WINDOW`). Zero: not at all.
     pub window: Duration,
     /// How long everything waits after the first source appears, so that sources which connect a moment later are still
@@ -46,7 +46,7 @@ pub struct Config {
     pub max_bytes: usize,
 }
 
-impl Default for Config {
+impl Default for MergeConfig {
     /// Window 200 ms; grace 100 ms, enough for captures to find a new collector; silence 2 s, which is several heartbeats;
     /// 128 MiB, which is two batches of 256 KiB from each of 256 sources.
     fn default() -> Self {
@@ -92,7 +92,7 @@ pub struct PacketRun<'a, T> {
 /// Many sources in, one order out. `B` holds the records of a batch, `T` is the tag that each run of a batch carries.
 #[derive(Debug)]
 pub struct Merge<B, T = ()> {
-    config: Config,
+    config: MergeConfig,
     /// One queue per source. The index is the source's slot in the tree.
     queues: Vec<SourceQueue<B, T>>,
     slots: HashMap<SourceId, u32>,
@@ -131,7 +131,7 @@ struct ForcedBatch {
 impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
     /// Creates a merge without sources.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: MergeConfig) -> Self {
         Self {
             config,
             queues: Vec::new(),
@@ -165,7 +165,7 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
     }
 
     /// Whether everything waits for further sources to appear. A caller that can hold back batches should do so while
-    /// memory is short: batches above [`Config::max_bytes`] are handed out at once, in order or not.
+    /// memory is short: batches above [`MergeConfig::max_bytes`] are handed out at once, in order or not.
     #[must_use]
     pub fn is_gathering(&self, now: MonotonicTime) -> bool {
         now < self.gathering_until

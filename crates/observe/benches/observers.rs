@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use observe::{Config, FlowsConfig, ObservedBatch, Observers, OriginId, PairsConfig, Scope, StreamsConfig};
+use observe::{
+    FlowsConfig, ObservedBatch, Observers, ObserversConfig, OriginId, PairsConfig, Scope, StreamsConfig,
+};
 use packet::{LinkType, Origin, Record, Timestamp};
 
 /// Packets per batch: about 256 KiB of records.
@@ -52,14 +54,14 @@ fn observe(observers: &Arc<Observers>, origin: OriginId, batches: &[Vec<u8>]) {
 }
 
 fn walk(c: &mut Criterion) {
-    let all = Config {
+    let all = ObserversConfig {
         scope: Scope::None,
         sizes: true,
         flows: Some(FlowsConfig::default()),
         streams: Some(StreamsConfig::default()),
         pairs: Some(PairsConfig::default()),
     };
-    let sizes = Config { sizes: true, ..Config::default() };
+    let sizes = ObserversConfig { sizes: true, ..ObserversConfig::default() };
     let batches = batches();
     let mut group = c.benchmark_group("observers");
     group.throughput(Throughput::Elements(u64::from(PACKETS * BATCHES)));

@@ -16,7 +16,7 @@ pub mod streams;
 pub use flows::FlowsConfig;
 pub use metrics::{Exposition, Kind, Labels};
 pub use observed::{ObservedBatch, ObservedPacket};
-pub use observers::{Config, Observers};
+pub use observers::{Observers, ObserversConfig};
 pub use origins::{OriginId, Origins, Scope};
 pub use pairs::PairsConfig;
 pub use streams::StreamsConfig;

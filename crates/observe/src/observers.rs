@@ -21,7 +21,7 @@ use crate::{ObservedBatch, OriginId, Origins, Scope};
 
 /// The observers to run, and their bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Config {
+pub struct ObserversConfig {
     /// The labels that distinguish origins.
     pub scope: Scope,
     /// Packet lengths by address family.
@@ -53,8 +53,8 @@ pub struct Observers {
 impl Observers {
     /// Observers that have seen no packet.
     #[must_use]
-    pub fn new(config: Config) -> Arc<Self> {
-        let Config { scope, sizes, flows, streams, pairs } = config;
+    pub fn new(config: ObserversConfig) -> Arc<Self> {
+        let ObserversConfig { scope, sizes, flows, streams, pairs } = config;
         // Each observer is registered here. Pairs comes after streams, whose analysis it uses.
         let observers = [
             flows.map(|config| shared(Flows::new(config, scope))),

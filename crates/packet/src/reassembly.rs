@@ -5,7 +5,7 @@
 //! the kernel, it can also use the head of a datagram that lost a fragment: the head identifies the packet and says how
 //! long.
 //!
-//! All state is bounded: memory by [`Limits::memory`], waiting by [`Limits::timeout`] of packet time, the number of pieces
+//! All state is bounded: memory by [`ReassemblyLimits::memory`], waiting by [`ReassemblyLimits::timeout`] of packet time, the number of pieces
 //! of a datagram by a constant. Incomplete datagrams are dropped, counted by [`Loss`], and their heads are delivered.
 
 mod assembly;
@@ -16,20 +16,20 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use assembly::{Added, Assembly};
-pub use fragment::{Fragment, Key};
+pub use fragment::{DatagramKey, Fragment};
 
 use crate::Timestamp;
 
 /// The bounds of a [`Reassembler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReassemblyLimits {
     /// Bytes of memory for incomplete datagrams. At the limit the oldest are dropped.
     pub memory: usize,
     /// Packet time that a datagram waits for its fragments, counted from its first one.
     pub timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ReassemblyLimits {
     /// 16 MiB, the size of a capture's kernel buffer.
     ///
     /// 100 ms. A host waits 30 s (Linux) or 60 s (RFC 8200, section 4.5), but a router sends the fragments of a datagram
@@ -41,7 +41,7 @@ impl Default for Limits {
 
 /// The payload of an IP datagram, or the head of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram<'a> {
+pub struct ReassembledDatagram<'a> {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
@@ -79,7 +79,7 @@ impl Loss {
 
 /// Totals. Every datagram is counted once, as `whole` or in `lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct ReassemblyCounters {
     /// Fragments received.
     pub fragments: u64,
     /// Of these, fragments whose position or length is not possible.
@@ -95,8 +95,8 @@ pub struct Counters {
 /// Reassembles fragmented datagrams.
 #[derive(Debug, Default)]
 pub struct Reassembler {
-    limits: Limits,
-    entries: HashMap<Key, Entry>,
+    limits: ReassemblyLimits,
+    entries: HashMap<DatagramKey, Entry>,
     /// The entries, oldest first. A removed entry stays here until it is the first: its number tells it from a later entry
     /// with the same key.
     order: VecDeque<Place>,
@@ -104,7 +104,7 @@ pub struct Reassembler {
     last_number: u64,
     /// Memory of `entries` in bytes.
     entry_bytes: usize,
-    counters: Counters,
+    counters: ReassemblyCounters,
     /// Buffer for payloads whose pieces arrived out of order.
     joined: Vec<u8>,
 }
@@ -120,13 +120,13 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    key: Key,
+    key: DatagramKey,
     number: u64,
     since: Timestamp,
 }
 
 /// Bytes of an entry without its payload. Up to half of a hash map's slots are free.
-const ENTRY_BYTES: usize = 2 * size_of::<(Key, Entry)>();
+const ENTRY_BYTES: usize = 2 * size_of::<(DatagramKey, Entry)>();
 
 impl Entry {
     fn footprint(&self) -> usize {
@@ -137,13 +137,18 @@ impl Entry {
 impl Reassembler {
     /// Creates an empty reassembler.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: ReassemblyLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
     /// Adds a fragment that was captured at `time`. Delivers the heads of datagrams dropped meanwhile, and the datagram
     /// that the fragment completes.
-    pub fn push(&mut self, time: Timestamp, fragment: &Fragment<'_>, deliver: &mut impl FnMut(Datagram<'_>)) {
+    pub fn push(
+        &mut self,
+        time: Timestamp,
+        fragment: &Fragment<'_>,
+        deliver: &mut impl FnMut(ReassembledDatagram<'_>),
+    ) {
         self.advance(time, deliver);
         self.counters.fragments += 1;
         if !fragment.is_possible() {
@@ -165,10 +170,10 @@ impl Reassembler {
                 if let Some(Entry { head: Some((_, protocol)), assembly: Some(assembly), .. }) =
                     self.remove(&fragment.key)
                 {
-                    let Key { src, dst, .. } = fragment.key;
+                    let DatagramKey { src, dst, .. } = fragment.key;
                     let payload = assembly.head(&mut self.joined);
                     self.counters.whole += 1;
-                    deliver(Datagram { src, dst, protocol, time, payload, whole: true });
+                    deliver(ReassembledDatagram { src, dst, protocol, time, payload, whole: true });
                 }
             }
             Added::Malformed => self.counters.malformed += 1,
@@ -185,14 +190,19 @@ impl Reassembler {
     }
 
     /// Discards the datagram with this key, including fragments that arrive later. It is not counted.
-    pub fn ignore(&mut self, time: Timestamp, key: Key, deliver: &mut impl FnMut(Datagram<'_>)) {
+    pub fn ignore(
+        &mut self,
+        time: Timestamp,
+        key: DatagramKey,
+        deliver: &mut impl FnMut(ReassembledDatagram<'_>),
+    ) {
         self.advance(time, deliver);
         self.discard_rest(key, time);
         self.enforce_memory_limit(deliver);
     }
 
     /// Drops datagrams that have waited too long at `now`, in packet time.
-    pub fn advance(&mut self, now: Timestamp, deliver: &mut impl FnMut(Datagram<'_>)) {
+    pub fn advance(&mut self, now: Timestamp, deliver: &mut impl FnMut(ReassembledDatagram<'_>)) {
         // If the clock was set back, old datagrams appear to be from the future. So the distance counts in both directions.
         while let Some(place) = self.order.front()
             && u128::from(now.as_nanos().abs_diff(place.since.as_nanos())) >= self.limits.timeout.as_nanos()
@@ -202,7 +212,7 @@ impl Reassembler {
     }
 
     /// Drops all incomplete datagrams, at the end of a capture.
-    pub fn finish(&mut self, deliver: &mut impl FnMut(Datagram<'_>)) {
+    pub fn finish(&mut self, deliver: &mut impl FnMut(ReassembledDatagram<'_>)) {
         while self.drop_oldest(Loss::End, deliver) {}
     }
 
@@ -221,12 +231,12 @@ impl Reassembler {
 
     /// Totals since the start.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
+    pub const fn counters(&self) -> &ReassemblyCounters {
         &self.counters
     }
 
     /// The entry of `key`, created at `time` if needed.
-    fn entry(&mut self, key: Key, time: Timestamp) -> &mut Entry {
+    fn entry(&mut self, key: DatagramKey, time: Timestamp) -> &mut Entry {
         match self.entries.entry(key) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
             hash_map::Entry::Vacant(vacant) => {
@@ -240,7 +250,7 @@ impl Reassembler {
         }
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Entry> {
+    fn remove(&mut self, key: &DatagramKey) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
         self.entry_bytes -= entry.footprint();
         self.trim_order();
@@ -249,7 +259,7 @@ impl Reassembler {
 
     /// Replaces an entry by one that discards the datagram's fragments until the timeout, so that they do not start a new
     /// datagram. Returns the replaced entry.
-    fn discard_rest(&mut self, key: Key, time: Timestamp) -> Entry {
+    fn discard_rest(&mut self, key: DatagramKey, time: Timestamp) -> Entry {
         let entry = self.entry(key, time);
         let before = entry.footprint();
         let assembly = entry.assembly.take();
@@ -259,7 +269,7 @@ impl Reassembler {
     }
 
     /// Drops the oldest entry. `false` if there is none.
-    fn drop_oldest(&mut self, loss: Loss, deliver: &mut impl FnMut(Datagram<'_>)) -> bool {
+    fn drop_oldest(&mut self, loss: Loss, deliver: &mut impl FnMut(ReassembledDatagram<'_>)) -> bool {
         let Some(place) = self.order.pop_front() else { return false };
         if let Some(entry) = self.remove(&place.key) {
             self.drop_entry(place.key, entry, loss, deliver);
@@ -268,16 +278,22 @@ impl Reassembler {
     }
 
     /// Counts a dropped entry and delivers its head, unless it is one that discards.
-    fn drop_entry(&mut self, key: Key, entry: Entry, loss: Loss, deliver: &mut impl FnMut(Datagram<'_>)) {
+    fn drop_entry(
+        &mut self,
+        key: DatagramKey,
+        entry: Entry,
+        loss: Loss,
+        deliver: &mut impl FnMut(ReassembledDatagram<'_>),
+    ) {
         let Some(assembly) = entry.assembly else { return };
         self.counters.lost[loss as usize] += 1;
         let Some((time, protocol)) = entry.head else { return };
         self.counters.heads += 1;
         let payload = assembly.head(&mut self.joined);
-        deliver(Datagram { src: key.src, dst: key.dst, protocol, time, payload, whole: false });
+        deliver(ReassembledDatagram { src: key.src, dst: key.dst, protocol, time, payload, whole: false });
     }
 
-    fn enforce_memory_limit(&mut self, deliver: &mut impl FnMut(Datagram<'_>)) {
+    fn enforce_memory_limit(&mut self, deliver: &mut impl FnMut(ReassembledDatagram<'_>)) {
         while self.memory() > self.limits.memory && self.drop_oldest(Loss::Memory, deliver) {}
     }
 

@@ -19,7 +19,7 @@ mod encode;
 mod tag;
 
 pub use encapsulation::Encapsulation;
-pub use encode::{Header, encode};
+pub use encode::{TzspHeader, encode};
 pub use tag::{Tag, Tags};
 
 use crate::Headers;
@@ -36,7 +36,7 @@ const PORT_OPENER: u8 = 5;
 
 /// A decoded datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
+pub enum TzspMessage<'a> {
     /// A packet.
     Packet(Packet<'a>),
     /// The sender is alive, but has no packet to send.
@@ -108,7 +108,7 @@ impl PacketType {
 /// # Errors
 /// It is not TZSP, or carries no packet.
 #[inline]
-pub fn decode(datagram: &[u8]) -> Result<Message<'_>, Error> {
+pub fn decode(datagram: &[u8]) -> Result<TzspMessage<'_>, Error> {
     let Some((&[version, kind, high, low], rest)) = datagram.split_first_chunk::<HEADER_LEN>() else {
         return Err(Error::Header { had: datagram.len() });
     };
@@ -118,8 +118,8 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, Error> {
     let packet_type = match kind {
         0 => PacketType::Received,
         1 => PacketType::Transmit,
-        KEEPALIVE => return Ok(Message::Keepalive),
-        PORT_OPENER => return Ok(Message::PortOpener),
+        KEEPALIVE => return Ok(TzspMessage::Keepalive),
+        PORT_OPENER => return Ok(TzspMessage::PortOpener),
         kind => return Err(Error::Type { kind }),
     };
     let number = u16::from_be_bytes([high, low]);
@@ -128,7 +128,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, Error> {
     if bytes.is_empty() {
         return Err(Error::Empty);
     }
-    Ok(Message::Packet(Packet { packet_type, encapsulation, tags, bytes }))
+    Ok(TzspMessage::Packet(Packet { packet_type, encapsulation, tags, bytes }))
 }
 
 /// Why a datagram carries no packet.

@@ -29,12 +29,12 @@ pub(crate) fn install(stop: Stop, grace: Duration, handle: Arc<dyn PipelineHandl
 /// Exits after `grace`; for a stop that was not requested by a signal.
 pub(crate) fn exit_after(grace: Duration, handle: &Arc<dyn PipelineHandle>) {
     thread::sleep(grace);
-    exit_now(Reason::Timeout, handle);
+    exit_now(ExitReason::Timeout, handle);
 }
 
 /// Why the program exits before it has finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+enum ExitReason {
     /// There was a second signal.
     SecondSignal,
     /// Stopping took too long.
@@ -46,7 +46,7 @@ fn watch(
     signals: impl IntoIterator<Item = i32>,
     stop: &Stop,
     grace: Duration,
-    exit: Arc<dyn Fn(Reason) + Send + Sync>,
+    exit: Arc<dyn Fn(ExitReason) + Send + Sync>,
 ) {
     let mut signals = signals.into_iter();
     let Some(first) = signals.next() else { return };
@@ -55,7 +55,7 @@ fn watch(
     let at_timeout = Arc::clone(&exit);
     let watchdog = thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         thread::sleep(grace);
-        at_timeout(Reason::Timeout);
+        at_timeout(ExitReason::Timeout);
     });
     if let Err(error) = watchdog {
         // A second signal still ends the program.
@@ -64,12 +64,12 @@ fn watch(
     // Logged last, because standard error may be a pipe that is full and not read.
     info!(signal = signal_name(first), "stopping");
     if signals.next().is_some() {
-        exit(Reason::SecondSignal);
+        exit(ExitReason::SecondSignal);
     }
 }
 
 /// Logs what is lost and exits, whatever else hangs.
-fn exit_now(reason: Reason, handle: &Arc<dyn PipelineHandle>) {
+fn exit_now(reason: ExitReason, handle: &Arc<dyn PipelineHandle>) {
     // Standard error may be a pipe that is full and not read. So another thread writes the log, and this one waits for it
     // only briefly.
     let handle = Arc::clone(handle);
@@ -77,8 +77,8 @@ fn exit_now(reason: Reason, handle: &Arc<dyn PipelineHandle>) {
     _ = thread::Builder::new().name("last-log".to_owned()).spawn(move || {
         let unfinished = handle.unfinished();
         match reason {
-            Reason::SecondSignal => error!(unfinished, "second signal: exiting without draining"),
-            Reason::Timeout => error!(unfinished, "shutdown timed out: exiting without draining"),
+            ExitReason::SecondSignal => error!(unfinished, "second signal: exiting without draining"),
+            ExitReason::Timeout => error!(unfinished, "shutdown timed out: exiting without draining"),
         }
         _ = logged.send(());
     });
@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// Checks whether `signals` request the stop, and whether they end the program.
-    fn check(signals: &[i32], grace: Duration, stops: bool, expected: Option<Reason>) {
+    fn check(signals: &[i32], grace: Duration, stops: bool, expected: Option<ExitReason>) {
         let stop = Stop::new();
         let (send, exits) = mpsc::channel();
         watch(signals.to_vec(), &stop, grace, Arc::new(move |reason| _ = send.send(reason)));
@@ -126,8 +126,8 @@ mod tests {
     fn signals() {
         check(&[], LONG, false, None);
         check(&[SIGTERM], LONG, true, None);
-        check(&[SIGINT, SIGINT], LONG, true, Some(Reason::SecondSignal));
-        check(&[SIGTERM], Duration::ZERO, true, Some(Reason::Timeout));
+        check(&[SIGINT, SIGINT], LONG, true, Some(ExitReason::SecondSignal));
+        check(&[SIGTERM], Duration::ZERO, true, Some(ExitReason::Timeout));
     }
 
     #[test]

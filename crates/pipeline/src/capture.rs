@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use batch::{Batch, Interface, Limits};
+use batch::{Batch, BatchLimits, Interface};
 use observe::{ObservedBatch, Observers, OriginId};
 use relay::{OverflowPolicy, Push, PushConfig, RelayError, RelayHandle};
 use source::{CaptureContext, InterfaceOrder, PacketSource, Progress, Quota};
@@ -32,7 +32,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const OBSERVE_SNAPLEN: u32 = 512;
 
 /// The limits of batches that are not relayed: the defaults of those that are.
-const OBSERVE_LIMITS: Limits = Limits { bytes: 256 << 10, delay: Duration::from_millis(50) };
+const OBSERVE_LIMITS: BatchLimits = BatchLimits { bytes: 256 << 10, delay: Duration::from_millis(50) };
 
 /// Batches of a file that wait to be sent. A file is read faster than it is sent; more would only be evicted from the CPU cache.
 const READ_AHEAD_BATCHES: usize = 8;

@@ -101,10 +101,10 @@ impl Collect {
         let writer = CaptureWriter::new(stream, config.format)?;
         info!(endpoints = ?pull.endpoints(), "waiting for captures");
         let shared = Shared::new(Observers::new(config.common.observers.for_collector()));
-        let merge = merge::Config {
+        let merge = merge::MergeConfig {
             window: config.merge_window,
             grace: config.merge_window / 2,
-            ..merge::Config::default()
+            ..merge::MergeConfig::default()
         };
         Ok(Self {
             pull,
@@ -175,7 +175,8 @@ mod tests {
 
     /// A collector that has received two of four batches of a source that dropped packets.
     fn handle() -> CollectHandle {
-        let observers = Observers::new(observe::Config { sizes: true, ..observe::Config::default() });
+        let observers =
+            Observers::new(observe::ObserversConfig { sizes: true, ..observe::ObserversConfig::default() });
         let shared = Shared::new(observers);
         {
             let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1, 2]);

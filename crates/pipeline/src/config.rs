@@ -54,7 +54,7 @@ pub struct CommonConfig {
     /// Stop after this many packets.
     pub max_packets: Option<NonZeroU64>,
     /// What is measured.
-    pub observers: ObserverConfig,
+    pub observers: EnabledObservers,
 }
 
 /// Where packets come from, and which are captured.
@@ -98,7 +98,7 @@ pub struct RelayConfig {
     /// Size of the send buffer in bytes; at least one batch.
     pub buffer: usize,
     /// When a batch is closed.
-    pub batch: batch::Limits,
+    pub batch: batch::BatchLimits,
     /// Compression of batches.
     pub compression: batch::Compression,
 }
@@ -114,20 +114,20 @@ pub enum FileOrStdio {
 
 /// What is measured, and the bounds of each observer; `None` disables one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObserverConfig {
+pub struct EnabledObservers {
     /// Packet sizes.
     pub sizes: bool,
     /// Bytes and packets by addresses and protocol.
-    pub flows: Option<FlowConfig>,
+    pub flows: Option<FlowBounds>,
     /// The health of each TCP stream.
-    pub streams: Option<StreamConfig>,
+    pub streams: Option<StreamBounds>,
     /// TCP between pairs of hosts.
-    pub pairs: Option<PairConfig>,
+    pub pairs: Option<PairBounds>,
 }
 
 /// Bounds of the flow observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowConfig {
+pub struct FlowBounds {
     /// Idle time after which a flow is forgotten, in packet time.
     pub age: Duration,
     /// Maximum number of flows.
@@ -136,7 +136,7 @@ pub struct FlowConfig {
 
 /// Bounds of the TCP stream observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamConfig {
+pub struct StreamBounds {
     /// Idle time after which a stream is forgotten, in packet time.
     pub age: Duration,
     /// Time after which a closed stream is forgotten, in packet time.
@@ -149,7 +149,7 @@ pub struct StreamConfig {
 
 /// Bounds of the host pair observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PairConfig {
+pub struct PairBounds {
     /// Idle time after which a pair is forgotten, in packet time.
     pub age: Duration,
     /// Maximum number of pairs.
@@ -166,9 +166,9 @@ impl fmt::Display for FileOrStdio {
     }
 }
 
-impl ObserverConfig {
+impl EnabledObservers {
     /// The observers of a capture. Several devices of one capture are distinguished by a label.
-    pub(crate) fn for_capture(&self, input: &Input) -> observe::Config {
+    pub(crate) fn for_capture(&self, input: &Input) -> observe::ObserversConfig {
         let scope = match input {
             Input::Devices(devices) if devices.len() > 1 => Scope::Device,
             _ => Scope::None,
@@ -177,18 +177,18 @@ impl ObserverConfig {
     }
 
     /// The observers of a collector, whose sources may see the same packets.
-    pub(crate) fn for_collector(&self) -> observe::Config {
+    pub(crate) fn for_collector(&self) -> observe::ObserversConfig {
         self.with_scope(Scope::SourceAndDevice)
     }
 
-    fn with_scope(&self, scope: Scope) -> observe::Config {
+    fn with_scope(&self, scope: Scope) -> observe::ObserversConfig {
         let streams = self.streams.map(|config| StreamsConfig {
             age: config.age,
             finalized_age: config.finalized_age,
             max_streams: config.max.get() as usize,
             export: config.export as usize,
         });
-        observe::Config {
+        observe::ObserversConfig {
             scope,
             sizes: self.sizes,
             flows: self

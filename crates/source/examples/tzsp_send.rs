@@ -1,18 +1,17 @@
 //! Sends the packets of a capture file over TZSP, as a router would: for tests and demonstrations.
 
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
-#![expect(unsafe_code, reason = "UDP_SEGMENT has no safe wrapper")]
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::net::{ToSocketAddrs, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use packet::LinkType;
-use packet::tzsp::{Encapsulation, Header, PacketType, Tag, encode};
+use packet::tzsp::{Encapsulation, PacketType, Tag, TzspHeader, encode};
 use pcap_file::pcap::PcapReader;
 
 const HELP: &str = "\
@@ -161,7 +160,7 @@ fn datagrams(settings: &Settings) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         ];
         let tags = if settings.tags { &tags[..] } else { &[] };
         let mut datagram = Vec::new();
-        encode(&Header { packet_type, encapsulation, tags }, &packet.data, &mut datagram);
+        encode(&TzspHeader { packet_type, encapsulation, tags }, &packet.data, &mut datagram);
         datagrams.push(datagram);
     }
     Ok(datagrams)
@@ -212,20 +211,7 @@ impl Sender {
         if segment_len == self.segment_len {
             return Ok(());
         }
-        let value = libc::c_int::try_from(segment_len).map_err(io::Error::other)?;
-        // SAFETY: the kernel reads an int from `value`, which lives until the call returns.
-        let result = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_UDP,
-                libc::UDP_SEGMENT,
-                (&raw const value).cast(),
-                size_of_val(&value) as libc::socklen_t,
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        setsockopt(&self.socket, sockopt::UdpGsoSegment, &(segment_len as i32))?;
         self.segment_len = segment_len;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use batch::Limits;
+use batch::BatchLimits;
 use packet::Timestamp;
 
 /// What all sources of one capture share.
@@ -15,7 +15,7 @@ pub struct CaptureContext {
     /// When this capture started. It tells this run from earlier and later runs of the same source.
     pub epoch: Timestamp,
     /// When a batch is closed.
-    pub limits: Limits,
+    pub limits: BatchLimits,
     /// Set when the capture is to stop.
     pub stop: Arc<AtomicBool>,
     /// How many packets may still be captured.

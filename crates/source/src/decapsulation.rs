@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use batch::Interface;
-use packet::reassembly::Limits;
+use packet::reassembly::ReassemblyLimits;
 use packet::{LinkType, Record, Timestamp};
 
 use crate::batcher::{InterfaceSlot, Timing};
 use crate::filter::FilteredBatcher;
 use crate::senders::Senders;
-use crate::tzsp::{Counters, TzspFromFrames, TzspReport};
+use crate::tzsp::{TzspCounters, TzspFromFrames, TzspReport};
 
 /// How many frames may be missing from the report while a file is read.
 const REPORT_INTERVAL: u32 = 4096;
@@ -57,7 +57,7 @@ impl Decapsulation {
     }
 
     pub(crate) fn open(&mut self, interface: Arc<Interface>) -> InterfaceSlot {
-        let frames = TzspFromFrames::new(interface.link_type, &self.ports, Limits::default());
+        let frames = TzspFromFrames::new(interface.link_type, &self.ports, ReassemblyLimits::default());
         // Classic pcap takes the link type of the first interface, and most senders' packets are Ethernet.
         let described = Interface { link_type: LinkType::ETHERNET, ..(*interface).clone() };
         let slot = self.below.open(&described);
@@ -134,7 +134,7 @@ impl Decapsulation {
                 .map(|interface| interface.frames.fragments().lost.iter().sum::<u64>())
                 .sum();
             for (at, port) in report.ports.iter_mut().enumerate() {
-                port.counters = Counters::default();
+                port.counters = TzspCounters::default();
                 for interface in &self.interfaces {
                     if let Some((_, counters)) = interface.frames.counters().nth(at) {
                         port.counters.add(counters);

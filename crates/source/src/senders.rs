@@ -14,7 +14,7 @@ use packet::{LinkType, Origin, Record, Timestamp};
 
 use crate::batcher::InterfaceSlot;
 use crate::filter::FilteredBatcher;
-use crate::tzsp::Datagram;
+use crate::tzsp::TzspDatagram;
 
 /// The most interfaces that senders can have. Any host that reaches the port can send from any address.
 const MAX_SENDERS: usize = 4096;
@@ -40,7 +40,7 @@ impl Senders {
     #[inline]
     pub(crate) fn push(
         &mut self,
-        datagram: &Datagram<'_>,
+        datagram: &TzspDatagram<'_>,
         below: &mut FilteredBatcher,
         now: Timestamp,
     ) -> bool {

@@ -22,7 +22,7 @@ use sockets::{Drained, Sockets};
 
 /// A packet unpacked from a TZSP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram<'a> {
+pub struct TzspDatagram<'a> {
     /// The source address of the datagram.
     pub sender: IpAddr,
     /// The destination port of the datagram.
@@ -39,7 +39,7 @@ pub struct Datagram<'a> {
     pub bytes: &'a [u8],
 }
 
-impl<'a> Datagram<'a> {
+impl<'a> TzspDatagram<'a> {
     /// The record of a batch.
     #[must_use]
     pub const fn record(&self) -> Record<'a> {
@@ -49,7 +49,7 @@ impl<'a> Datagram<'a> {
 
 /// What the datagrams of one port contained: `datagrams = packets + keepalives + sum(errors)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct TzspCounters {
     /// Datagrams received.
     pub datagrams: u64,
     /// Packets unpacked.
@@ -62,7 +62,7 @@ pub struct Counters {
     pub truncated: u64,
 }
 
-impl Counters {
+impl TzspCounters {
     /// Adds other counters.
     pub(crate) fn add(&mut self, other: &Self) {
         self.datagrams += other.datagrams;
@@ -85,17 +85,17 @@ struct DatagramMeta {
     missing: u32,
 }
 
-impl Counters {
+impl TzspCounters {
     /// Unpacks a datagram, and counts it.
     #[inline]
-    fn unpack(&mut self, meta: DatagramMeta, payload: &[u8], give: &mut impl FnMut(Datagram<'_>)) {
+    fn unpack(&mut self, meta: DatagramMeta, payload: &[u8], give: &mut impl FnMut(TzspDatagram<'_>)) {
         self.datagrams += 1;
         self.truncated += u64::from(meta.missing > 0);
         match (TZSP.decode)(payload, meta.missing) {
             Ok(Payload::Packet(packet)) => {
                 self.packets += 1;
                 let DatagramMeta { sender, listen_port, time, .. } = meta;
-                give(Datagram {
+                give(TzspDatagram {
                     sender,
                     listen_port,
                     channel: packet.channel,

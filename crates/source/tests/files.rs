@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use batch::{Batch, Limits};
+use batch::{Batch, BatchLimits};
 use packet::{LinkType, Records, Timestamp};
 use proptest::prelude::*;
 use source::{CaptureContext, File, FileError, FilterSpec, InterfaceOrder, PacketSource, Progress, Quota};
@@ -16,7 +16,7 @@ use source::{CaptureContext, File, FileError, FilterSpec, InterfaceOrder, Packet
 /// Time, original length, bytes.
 type Packet = (u64, u32, Vec<u8>);
 
-const LIMITS: Limits = Limits { bytes: 4096, delay: Duration::from_millis(50) };
+const LIMITS: BatchLimits = BatchLimits { bytes: 4096, delay: Duration::from_millis(50) };
 
 #[derive(Default)]
 struct Collected {

@@ -22,7 +22,7 @@ const PERMISSIONS: u32 = 0o644;
 
 /// The metrics file cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub enum MetricsFileError {
     /// The path is a device, a pipe or a directory, which renaming a file to it would replace.
     #[error("METRICS_FILE: `{}` is not a regular file (use another path)", path.display())]
     NotRegular {
@@ -59,7 +59,7 @@ impl MetricsFile {
     /// # Errors
     ///
     /// The first write fails. Later failures are logged, consecutive ones once.
-    pub fn start(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, FileError> {
+    pub fn start(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, MetricsFileError> {
         write(&path, &metrics.text())?;
         let (running, ended) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("metrics-file".to_owned()).spawn(move || {
@@ -82,7 +82,7 @@ impl MetricsFile {
                 }
             }
         });
-        Ok(Self { running: Some(running), thread: Some(thread.map_err(FileError::Thread)?) })
+        Ok(Self { running: Some(running), thread: Some(thread.map_err(MetricsFileError::Thread)?) })
     }
 }
 
@@ -97,17 +97,17 @@ impl Drop for MetricsFile {
 }
 
 /// Replaces the file atomically: a reader finds the old text or the new text.
-fn write(path: &Path, text: &str) -> Result<(), FileError> {
+fn write(path: &Path, text: &str) -> Result<(), MetricsFileError> {
     // Replaces the target of a symbolic link, not the link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(FileError::NotRegular { path: path.clone() });
+        return Err(MetricsFileError::NotRegular { path: path.clone() });
     }
     let temporary = temporary(path);
     let written = write_new(&temporary, text).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
         _ = fs::remove_file(&temporary);
-        FileError::Write { path: path.clone(), error }
+        MetricsFileError::Write { path: path.clone(), error }
     })
 }
 

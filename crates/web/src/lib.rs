@@ -19,7 +19,7 @@ use prometheus::{Registry, TextEncoder};
 use tracing::warn;
 
 pub use address::{AddressError, ListenAddress};
-pub use file::{FileError, MetricsFile};
+pub use file::{MetricsFile, MetricsFileError};
 pub use listener::BindError;
 pub use page::{Page, Status};
 pub use process::register_process;

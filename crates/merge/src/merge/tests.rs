@@ -12,8 +12,8 @@ use super::*;
 
 const WINDOW: Duration = Duration::from_millis(200);
 
-fn config() -> Config {
-    Config { window: WINDOW, grace: WINDOW, silence: Duration::from_secs(2), max_bytes: 1 << 20 }
+fn config() -> MergeConfig {
+    MergeConfig { window: WINDOW, grace: WINDOW, silence: Duration::from_secs(2), max_bytes: 1 << 20 }
 }
 
 fn millis(millis: u64) -> MonotonicTime {
@@ -62,7 +62,7 @@ fn arrival(source: u32, times: &[u64], watermark: u64) -> Arrival<Vec<u8>> {
 ///
 /// The result has one line per event: the runs handed out, in braces if they have several packets, with an exclamation
 /// mark for each late packet; then, while packets are queued, how many, and the next deadline.
-fn play(config: Config, scene: &str) -> String {
+fn play(config: MergeConfig, scene: &str) -> String {
     let mut merge = Merge::new(config);
     let mut shown = String::new();
     for line in scene.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -186,7 +186,7 @@ fn first_packets_wait_for_further_sources_to_appear() {
         200: b5 (1 until 400)
         400: a10
     ");
-    assert_snapshot!(play(Config { window: Duration::ZERO, ..config() }, "
+    assert_snapshot!(play(MergeConfig { window: Duration::ZERO, ..config() }, "
         0 a: 10 | 10
         0 b: 5 15 | 15
     "), @"
@@ -261,7 +261,7 @@ fn lagging_source_does_not_hold_back_the_horizon() {
 
 #[test]
 fn silent_source_is_not_waited_for() {
-    let patient = Config { window: Duration::from_secs(60), grace: Duration::from_secs(60), ..config() };
+    let patient = MergeConfig { window: Duration::from_secs(60), grace: Duration::from_secs(60), ..config() };
     assert_snapshot!(play(patient, "
         0 a: | 0
         0 b: | 0
@@ -330,7 +330,7 @@ fn source_with_a_fast_clock_does_not_disturb_the_others() {
 
 #[test]
 fn oldest_batches_are_forced_out_when_memory_is_full() {
-    let tight = Config { max_bytes: 120, ..config() };
+    let tight = MergeConfig { max_bytes: 120, ..config() };
     // A record takes 20 bytes, so there is room for six.
     assert_snapshot!(play(tight, "
         0 a: 10 40 | 40
@@ -349,7 +349,7 @@ fn oldest_batches_are_forced_out_when_memory_is_full() {
 
 #[test]
 fn batches_within_the_memory_limit_wait_while_sources_gather() {
-    let tight = Config { max_bytes: 120, ..config() };
+    let tight = MergeConfig { max_bytes: 120, ..config() };
     assert_snapshot!(play(tight, "
         0 a: 10 20 | 60
         1 b: 20 50 | 60
@@ -417,7 +417,7 @@ fn caller_may_stop_between_runs_and_go_on_later() {
 
 #[test]
 fn finish_takes_over_from_a_forced_batch() {
-    let mut merge = Merge::new(Config { max_bytes: 60, ..config() });
+    let mut merge = Merge::new(MergeConfig { max_bytes: 60, ..config() });
     let (a, b) = (u32::from(b'a'), u32::from(b'b'));
     merge.push(arrival(a, &[10, 30], 30), millis(0));
     merge.push(arrival(b, &[20, 40], 40), millis(0));
@@ -511,7 +511,7 @@ impl Seen {
 
 /// Plays `events`, the first of them `after` the sources have appeared. After each event at most `runs` runs are taken.
 /// If these were all that are due, nothing may be queued for longer, or take more memory, than the limits allow.
-fn run(config: Config, events: &[Event], after: Duration, runs: usize) -> Seen {
+fn run(config: MergeConfig, events: &[Event], after: Duration, runs: usize) -> Seen {
     let mut merge = Merge::new(config);
     let mut seen = Seen::default();
     let mut clocks = [1000_u64; 6];
@@ -578,7 +578,7 @@ proptest! {
     fn no_packet_is_lost_and_the_order_within_a_source_is_kept(
         events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize,
     ) {
-        let config = Config { window: Duration::from_millis(window), grace: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
+        let config = MergeConfig { window: Duration::from_millis(window), grace: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
         let mut seen = run(config, &events, Duration::ZERO, usize::MAX);
         seen.sent.retain(|_, bytes| !bytes.is_empty());
         prop_assert_eq!(&seen.sent, &seen.left);
@@ -590,7 +590,7 @@ proptest! {
         events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize, runs in 0..4_usize,
     ) {
         let window = Duration::from_millis(window);
-        let config = Config { window, grace: window, silence: Duration::from_millis(150), max_bytes };
+        let config = MergeConfig { window, grace: window, silence: Duration::from_millis(150), max_bytes };
         let mut seen = run(config, &events, Duration::ZERO, runs);
         seen.sent.retain(|_, bytes| !bytes.is_empty());
         prop_assert_eq!(&seen.sent, &seen.left);
@@ -600,7 +600,7 @@ proptest! {
     #[test]
     fn ordered_sources_are_merged_in_order(events in events(true)) {
         let hour = Duration::from_secs(3600);
-        let config = Config { window: hour, grace: hour, silence: 2 * hour, max_bytes: usize::MAX };
+        let config = MergeConfig { window: hour, grace: hour, silence: 2 * hour, max_bytes: usize::MAX };
         let stays = |event: &Event| !matches!(event, Event::End(_));
         let events: Vec<_> = events.into_iter().filter(stays).collect();
         let seen = run(config, &events, hour, usize::MAX);

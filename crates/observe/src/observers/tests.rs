@@ -6,8 +6,8 @@ use prometheus::{Registry, TextEncoder};
 
 use super::*;
 
-fn all() -> Config {
-    Config {
+fn all() -> ObserversConfig {
+    ObserversConfig {
         scope: Scope::None,
         sizes: true,
         flows: Some(FlowsConfig::default()),
@@ -98,12 +98,18 @@ fn a_batch_feeds_all_observers() {
 fn observers_run_alone_too() {
     let configs = [
         (
-            Config { sizes: true, ..Config::default() },
+            ObserversConfig { sizes: true, ..ObserversConfig::default() },
             "packeteur_capture_bytes_count{address_family=\"IPv4\"}",
         ),
-        (Config { flows: all().flows, ..Config::default() }, "packeteur_flow_packets_total"),
-        (Config { streams: all().streams, ..Config::default() }, "packeteur_tcp_segments_total"),
-        (Config { pairs: all().pairs, ..Config::default() }, "packet_count"),
+        (
+            ObserversConfig { flows: all().flows, ..ObserversConfig::default() },
+            "packeteur_flow_packets_total",
+        ),
+        (
+            ObserversConfig { streams: all().streams, ..ObserversConfig::default() },
+            "packeteur_tcp_segments_total",
+        ),
+        (ObserversConfig { pairs: all().pairs, ..ObserversConfig::default() }, "packet_count"),
     ];
     for (config, name) in configs {
         let observers = Observers::new(config);
@@ -115,7 +121,7 @@ fn observers_run_alone_too() {
             assert_eq!(value(&text, "retransmission_metric"), 1.0);
         }
     }
-    let none = Observers::new(Config::default());
+    let none = Observers::new(ObserversConfig::default());
     observe(&none, OriginId(0), 0, &[segment(1024, 1, 10)]);
     assert_eq!((expose(&none), none.packets()), (String::new(), 1));
 }
@@ -123,7 +129,7 @@ fn observers_run_alone_too() {
 #[test]
 fn an_empty_batch_advances_the_time() {
     let age = Duration::from_secs(30);
-    let observers = Observers::new(Config {
+    let observers = Observers::new(ObserversConfig {
         flows: Some(FlowsConfig { age, ..FlowsConfig::default() }),
         streams: Some(StreamsConfig { age, ..StreamsConfig::default() }),
         pairs: Some(PairsConfig { age, ..PairsConfig::default() }),
@@ -161,7 +167,7 @@ fn registering_does_not_change_a_snapshot() {
 
 #[test]
 fn each_family_is_exposed_once() {
-    let observers = Observers::new(Config { scope: Scope::SourceAndDevice, ..all() });
+    let observers = Observers::new(ObserversConfig { scope: Scope::SourceAndDevice, ..all() });
     for device in ["eth0", "eth1"] {
         let id = observers.register(&origin(device), &[]);
         observe(&observers, id, 0, &[segment(1024, 1, 10)]);

@@ -11,13 +11,13 @@ use crate::OriginId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionKey {
     pub(super) origin: OriginId,
-    pub(super) low: Endpoint,
-    pub(super) high: Endpoint,
+    pub(super) low: StreamEndpoint,
+    pub(super) high: StreamEndpoint,
 }
 
 /// An address and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Endpoint {
+pub(super) struct StreamEndpoint {
     pub(super) address: IpAddr,
     pub(super) port: u16,
 }
@@ -27,8 +27,8 @@ impl ConnectionKey {
     /// packet.
     #[inline]
     pub(super) fn of(origin: OriginId, bytes: &[u8], ip: &Ip, tcp: &Tcp) -> (Self, usize) {
-        let source = Endpoint { address: ip.src, port: tcp.src_port };
-        let destination = Endpoint { address: ip.final_destination(bytes), port: tcp.dst_port };
+        let source = StreamEndpoint { address: ip.src, port: tcp.src_port };
+        let destination = StreamEndpoint { address: ip.final_destination(bytes), port: tcp.dst_port };
         if source.is_low(&destination) {
             (Self { origin, low: source, high: destination }, 0)
         } else {
@@ -52,7 +52,7 @@ impl Hash for ConnectionKey {
     }
 }
 
-impl Endpoint {
+impl StreamEndpoint {
     /// Whether this is the low one of two. The same as the derived order, but inlined for IPv4.
     #[inline]
     fn is_low(&self, other: &Self) -> bool {

@@ -3,7 +3,7 @@
 use metrics::Labels;
 use packet::Timestamp;
 
-use super::key::{ConnectionKey, Endpoint};
+use super::key::{ConnectionKey, StreamEndpoint};
 use super::stats::Stats;
 use crate::Origins;
 
@@ -19,7 +19,7 @@ pub(super) struct Row {
 
 impl Row {
     /// Sender and receiver.
-    const fn endpoints(&self) -> (&Endpoint, &Endpoint) {
+    const fn endpoints(&self) -> (&StreamEndpoint, &StreamEndpoint) {
         match self.direction {
             0 => (&self.key.low, &self.key.high),
             _ => (&self.key.high, &self.key.low),

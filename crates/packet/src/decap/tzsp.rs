@@ -1,13 +1,13 @@
 //! Decapsulation of TZSP.
 
 use super::payload::{Channel, InnerPacket, Payload, Reason};
-use crate::tzsp::{self, Error, Message, PacketType};
+use crate::tzsp::{self, Error, PacketType, TzspMessage};
 
 /// Decodes a TZSP datagram. `missing` bytes of it are known to be missing at its end.
 #[inline]
 pub(super) fn decode(payload: &[u8], missing: u32) -> Result<Payload<'_>, Reason> {
     match tzsp::decode(payload) {
-        Ok(Message::Packet(packet)) => Ok(Payload::Packet(InnerPacket {
+        Ok(TzspMessage::Packet(packet)) => Ok(Payload::Packet(InnerPacket {
             link_type: packet.encapsulation.link_type(),
             wire_len: packet.wire_len(missing),
             bytes: packet.bytes,
@@ -16,7 +16,7 @@ pub(super) fn decode(payload: &[u8], missing: u32) -> Result<Payload<'_>, Reason
                 PacketType::Transmit => Channel::Transmit,
             },
         })),
-        Ok(Message::Keepalive | Message::PortOpener) => Ok(Payload::Keepalive),
+        Ok(TzspMessage::Keepalive | TzspMessage::PortOpener) => Ok(Payload::Keepalive),
         Err(error) => Err(reason(&error)),
     }
 }

@@ -11,7 +11,7 @@ use crate::bytes::zero_padded;
 
 /// Identifies the datagram that a fragment belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct DatagramKey {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
@@ -27,7 +27,7 @@ pub struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
     /// The datagram.
-    pub key: Key,
+    pub key: DatagramKey,
     /// IP protocol number of the payload. In IPv6 only the first fragment's is valid (RFC 8200, section 4.5).
     pub protocol: u8,
     /// Offset in the datagram's payload, in bytes.
@@ -56,7 +56,7 @@ impl<'a> Fragment<'a> {
             IpAddr::V4(_) => ipv4(packet)?,
             IpAddr::V6(_) => ipv6(packet)?,
         };
-        let key = Key {
+        let key = DatagramKey {
             src: ip.src,
             dst: ip.dst,
             identification: part.identification,

@@ -7,17 +7,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Headers, LinkType};
 
-fn key(v6: bool, identification: u32) -> Key {
+fn key(v6: bool, identification: u32) -> DatagramKey {
     if v6 {
         let address = |last| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
-        Key { src: address(1), dst: address(2), identification, protocol: 0 }
+        DatagramKey { src: address(1), dst: address(2), identification, protocol: 0 }
     } else {
         let address = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        Key { src: address(1), dst: address(2), identification, protocol: 17 }
+        DatagramKey { src: address(1), dst: address(2), identification, protocol: 17 }
     }
 }
 
-fn fragment(key: Key, offset: u32, more: bool, bytes: &[u8]) -> Fragment<'_> {
+fn fragment(key: DatagramKey, offset: u32, more: bool, bytes: &[u8]) -> Fragment<'_> {
     Fragment { key, protocol: 17, offset, more, len: bytes.len() as u32, bytes }
 }
 
@@ -30,13 +30,13 @@ fn millis(ms: u64) -> Timestamp {
 ///   it, and `more` unless it is the last;
 /// - `ignore`, `4` or `6` and an identification;
 /// - `advance`, or `finish`.
-fn play(limits: Limits, script: &str) -> String {
+fn play(limits: ReassemblyLimits, script: &str) -> String {
     let mut reassembler = Reassembler::new(limits);
     let mut delivered = Vec::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<_> = line.split_whitespace().collect();
         let time = millis(words[0].parse().unwrap());
-        let mut deliver = |datagram: Datagram<'_>| delivered.push(describe(&datagram));
+        let mut deliver = |datagram: ReassembledDatagram<'_>| delivered.push(describe(&datagram));
         match words[1..] {
             ["advance"] => reassembler.advance(time, &mut deliver),
             ["finish"] => reassembler.finish(&mut deliver),
@@ -58,7 +58,7 @@ fn play(limits: Limits, script: &str) -> String {
             _ => panic!("{line}"),
         }
     }
-    let Counters { fragments, malformed, whole, lost, heads } = reassembler.counters();
+    let ReassemblyCounters { fragments, malformed, whole, lost, heads } = reassembler.counters();
     let lost: String = Loss::ALL
         .into_iter()
         .filter(|&loss| lost[loss as usize] > 0)
@@ -70,7 +70,7 @@ fn play(limits: Limits, script: &str) -> String {
 }
 
 /// The time, and the payload as a list of letters with their counts.
-fn describe(datagram: &Datagram<'_>) -> String {
+fn describe(datagram: &ReassembledDatagram<'_>) -> String {
     let runs: Vec<_> = datagram
         .payload
         .chunk_by(|a, b| a == b)
@@ -82,7 +82,7 @@ fn describe(datagram: &Datagram<'_>) -> String {
 
 #[test]
 fn fragments_may_arrive_in_any_order() {
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 4 1 0+16 a more
         1 4 1 16+5 b
         2 4 2 16+8 b more
@@ -102,7 +102,7 @@ fn fragments_may_arrive_in_any_order() {
 #[test]
 fn head_of_an_incomplete_datagram_is_delivered() {
     // The third datagram has no head. The timeout of the last one starts with its first fragment.
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 4 1 0+16 a more
         1 4 2 8+8 b more
         2 4 2 0+8 a more
@@ -126,7 +126,7 @@ fn head_of_an_incomplete_datagram_is_delivered() {
 
 #[test]
 fn datagram_with_a_cut_fragment_is_incomplete() {
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 4 1 0+1480/100 a more
         1 4 1 1480+60 b
         2 6 1 0+1480/0 a more
@@ -140,7 +140,7 @@ fn datagram_with_a_cut_fragment_is_incomplete() {
 
 #[test]
 fn overlapping_ipv4_fragments_keep_the_first_bytes() {
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 4 1 8+8 b more
         1 4 1 24+8 d more
         2 4 1 0+40 x
@@ -157,7 +157,7 @@ fn overlapping_ipv4_fragments_keep_the_first_bytes() {
 #[test]
 fn overlapping_ipv6_fragments_discard_the_datagram() {
     // A duplicate is not an overlap. Fragments after an overlap do not start another datagram.
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 6 1 0+16 a more
         1 6 1 0+16 a more
         2 6 1 16+8 b
@@ -177,7 +177,7 @@ fn overlapping_ipv6_fragments_discard_the_datagram() {
 #[test]
 fn impossible_fragments_are_counted_as_malformed() {
     // Not a multiple of 8, empty, beyond 65535, beyond the end, another end, an end before bytes that were received.
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 4 1 0+8 a more
         0 4 1 8+7 x more
         0 4 1 8+0 x
@@ -198,7 +198,7 @@ fn impossible_fragments_are_counted_as_malformed() {
 
 #[test]
 fn ignored_datagrams_are_not_kept() {
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         0 4 1 16+8 b more
         1 ignore 4 1
         2 4 1 24+8 c
@@ -214,7 +214,7 @@ fn ignored_datagrams_are_not_kept() {
 
 #[test]
 fn oldest_datagrams_are_dropped_at_the_memory_limit() {
-    let limits = Limits { memory: 4500, ..Limits::default() };
+    let limits = ReassemblyLimits { memory: 4500, ..ReassemblyLimits::default() };
     assert_snapshot!(play(limits, "
         0 4 1 0+1480 a more
         1 4 2 0+1480 b more
@@ -231,7 +231,7 @@ fn oldest_datagrams_are_dropped_at_the_memory_limit() {
 
 #[test]
 fn datagrams_time_out_after_the_clock_was_set_back() {
-    assert_snapshot!(play(Limits::default(), "
+    assert_snapshot!(play(ReassemblyLimits::default(), "
         5000 4 1 0+8 a more
         1000 4 2 0+8 b more
         1001 4 2 8+8 b
@@ -245,7 +245,7 @@ fn datagrams_time_out_after_the_clock_was_set_back() {
 #[test]
 fn number_of_pieces_is_limited() {
     let script: String = (0..200).map(|n| format!("0 4 1 {}+8 a more\n", n * 16)).collect();
-    assert_snapshot!(play(Limits::default(), &script), @r"
+    assert_snapshot!(play(ReassemblyLimits::default(), &script), @r"
     0 ms: head [a8]
     200 fragments: 0 malformed, 0 whole, 1 heads, TooManyPieces 1
     ");
@@ -357,12 +357,12 @@ proptest! {
             0..200,
         ),
     ) {
-        let limits = Limits { memory: 4000, timeout: Duration::from_millis(100) };
+        let limits = ReassemblyLimits { memory: 4000, timeout: Duration::from_millis(100) };
         let mut reassembler = Reassembler::new(limits);
         let (mut whole, mut heads) = (0, 0);
         let bytes = [0; 200];
         for (ms, v6, id, offset, len, captured, more, kind) in steps {
-            let mut deliver = |datagram: Datagram<'_>| *(if datagram.whole { &mut whole } else { &mut heads }) += 1;
+            let mut deliver = |datagram: ReassembledDatagram<'_>| *(if datagram.whole { &mut whole } else { &mut heads }) += 1;
             let fragment = Fragment { len, ..fragment(key(v6, id), offset * 8, more, &bytes[..captured]) };
             match kind {
                 0 => reassembler.ignore(millis(ms), fragment.key, &mut deliver),

@@ -4,7 +4,7 @@ use super::{Encapsulation, PacketType, Tag, VERSION};
 
 /// What precedes the packet in a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header<'a> {
+pub struct TzspHeader<'a> {
     /// The datagram's type.
     pub packet_type: PacketType,
     /// The format of the packet's first header.
@@ -13,7 +13,7 @@ pub struct Header<'a> {
     pub tags: &'a [Tag<'a>],
 }
 
-impl Header<'_> {
+impl TzspHeader<'_> {
     /// The header that `RouterOS` sends before an Ethernet frame: `01 00 00 01 01`.
     pub const ROUTER_OS: Self =
         Self { packet_type: PacketType::Received, encapsulation: Encapsulation::Ethernet, tags: &[] };
@@ -21,7 +21,7 @@ impl Header<'_> {
 
 /// Appends the datagram that carries `packet` to `datagram`. A tag's value is cut at 255 bytes, as its length field has one
 /// byte.
-pub fn encode(header: &Header<'_>, packet: &[u8], datagram: &mut Vec<u8>) {
+pub fn encode(header: &TzspHeader<'_>, packet: &[u8], datagram: &mut Vec<u8>) {
     datagram.extend([VERSION, header.packet_type.number()]);
     datagram.extend(header.encapsulation.number().to_be_bytes());
     for tag in header.tags {
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn router_os_header_is_encoded() {
         let mut datagram = Vec::new();
-        encode(&Header::ROUTER_OS, &[0xaa, 0xbb], &mut datagram);
+        encode(&TzspHeader::ROUTER_OS, &[0xaa, 0xbb], &mut datagram);
         assert_eq!(datagram, [1, 0, 0, 1, 1, 0xaa, 0xbb]);
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 fn check(datagram: &str, expected: Result<(Encapsulation, Option<u32>, &[u8]), Error>) {
     let bytes = hex(datagram);
     let packet = decode(&bytes).map(|message| match message {
-        Message::Packet(packet) => (packet.encapsulation, packet.original_len(), packet.bytes),
+        TzspMessage::Packet(packet) => (packet.encapsulation, packet.original_len(), packet.bytes),
         other => panic!("{datagram}: {other:?}"),
     });
     assert_eq!(packet, expected, "{datagram}");
@@ -42,7 +42,7 @@ fn original_length_below_the_received_one_is_ignored() {
 fn wire_length_comes_from_tag_datagram_or_ip_header() {
     let check = |tag: &str, frame: &[u8], missing, expected| {
         let datagram = [hex(&format!("01 00 00 01 {tag} 01")), frame.to_vec()].concat();
-        let Ok(Message::Packet(packet)) = decode(&datagram) else { panic!("no packet") };
+        let Ok(TzspMessage::Packet(packet)) = decode(&datagram) else { panic!("no packet") };
         assert_eq!(packet.wire_len(missing), expected, "{tag} {frame:02x?} {missing}");
     };
     let arp = [&[0; 12][..], &[0x08, 0x06], &[0; 46]].concat();
@@ -77,18 +77,18 @@ fn keepalives_and_port_openers_are_not_errors() {
     // Senders put different bytes after the type. They are ignored.
     for tail in ["", " 00 00", " 00 01 01", " ff ff 0a ff"] {
         let short = if tail.is_empty() { " 00 00" } else { tail };
-        assert_eq!(decode(&hex(&format!("01 04{short}"))), Ok(Message::Keepalive));
-        assert_eq!(decode(&hex(&format!("01 05{short}"))), Ok(Message::PortOpener));
+        assert_eq!(decode(&hex(&format!("01 04{short}"))), Ok(TzspMessage::Keepalive));
+        assert_eq!(decode(&hex(&format!("01 05{short}"))), Ok(TzspMessage::PortOpener));
     }
 }
 
 #[test]
 fn tzsp_in_tzsp_is_decoded_once() {
     let mut inner = Vec::new();
-    encode(&Header::ROUTER_OS, b"frame", &mut inner);
+    encode(&TzspHeader::ROUTER_OS, b"frame", &mut inner);
     let mut outer = Vec::new();
-    encode(&Header::ROUTER_OS, &inner, &mut outer);
-    let Ok(Message::Packet(packet)) = decode(&outer) else { panic!("no packet") };
+    encode(&TzspHeader::ROUTER_OS, &inner, &mut outer);
+    let Ok(TzspMessage::Packet(packet)) = decode(&outer) else { panic!("no packet") };
     assert_eq!(packet.bytes, inner);
 }
 
@@ -115,10 +115,10 @@ proptest! {
         let packet_type = if transmit { PacketType::Transmit } else { PacketType::Received };
         let tags: Vec<_> = tags.iter().map(|(number, value)| Tag { number: *number, value }).collect();
         let mut datagram = Vec::new();
-        encode(&Header { packet_type, encapsulation, tags: &tags }, &bytes, &mut datagram);
+        encode(&TzspHeader { packet_type, encapsulation, tags: &tags }, &bytes, &mut datagram);
 
         let decoded = decode(&datagram);
-        let Ok(Message::Packet(packet)) = decoded else { return Err(TestCaseError::fail(format!("{decoded:?}"))) };
+        let Ok(TzspMessage::Packet(packet)) = decoded else { return Err(TestCaseError::fail(format!("{decoded:?}"))) };
         prop_assert_eq!(packet.packet_type, packet_type);
         prop_assert_eq!(packet.encapsulation, encapsulation);
         prop_assert_eq!(packet.bytes, &bytes);
@@ -127,7 +127,7 @@ proptest! {
         // The head of a datagram decodes to the head of its packet, or ends within the tags.
         for len in HEADER_LEN..datagram.len() {
             match decode(&datagram[..len]) {
-                Ok(Message::Packet(head)) => prop_assert!(bytes.starts_with(head.bytes)),
+                Ok(TzspMessage::Packet(head)) => prop_assert!(bytes.starts_with(head.bytes)),
                 Err(Error::Tags { at, needed, had }) => prop_assert!(at + had == len && needed > had),
                 other => prop_assert_eq!(other, Err(Error::Empty)),
             }
@@ -139,7 +139,7 @@ proptest! {
         // Few random bytes have a valid version. So half of the cases begin with a valid header.
         let datagram = head.map_or_else(|| bytes.clone(), |kind| [&[1, kind, 0, 1][..], &bytes].concat());
         match decode(&datagram) {
-            Ok(Message::Packet(packet)) => {
+            Ok(TzspMessage::Packet(packet)) => {
                 prop_assert!(datagram.ends_with(packet.bytes));
                 prop_assert!(packet.wire_len(0) as usize >= packet.bytes.len());
             }

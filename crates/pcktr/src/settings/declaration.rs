@@ -68,7 +68,7 @@ impl Setting {
 }
 
 /// A declaration, as a type.
-pub(super) trait Declaration {
+pub(super) trait SettingDeclaration {
     /// The type of the value.
     type Value;
     /// Its description.
@@ -80,12 +80,12 @@ pub(super) trait Declaration {
 /// The value of a setting, or what is wrong with it, and its text unless it is the default.
 ///
 /// Deserializing it never fails. serde stops at the first error, and all errors are to be reported.
-pub(super) struct Given<D: Declaration> {
+pub(super) struct Given<D: SettingDeclaration> {
     pub(super) text: Option<String>,
     pub(super) value: Result<D::Value, Fault>,
 }
 
-impl<D: Declaration> Given<D> {
+impl<D: SettingDeclaration> Given<D> {
     /// The value for `text`, or the default.
     pub(super) fn new(text: Option<String>) -> Self {
         let value = match (text.as_deref(), D::SETTING.default) {
@@ -101,13 +101,13 @@ impl<D: Declaration> Given<D> {
     }
 }
 
-impl<D: Declaration> Default for Given<D> {
+impl<D: SettingDeclaration> Default for Given<D> {
     fn default() -> Self {
         Self::new(None)
     }
 }
 
-impl<'de, D: Declaration> Deserialize<'de> for Given<D> {
+impl<'de, D: SettingDeclaration> Deserialize<'de> for Given<D> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
         String::deserialize(deserializer).map(|text| Self::new(Some(text)))
     }
@@ -144,7 +144,7 @@ macro_rules! settings {
             $(pub(crate) enum $field {})*
         }
 
-        $(impl Declaration for declared::$field {
+        $(impl SettingDeclaration for declared::$field {
             type Value = $type;
             const SETTING: Setting = $name;
             fn parse(text: &str) -> Result<$type, Fault> {

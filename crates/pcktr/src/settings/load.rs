@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
-use super::declaration::{Declaration, Given, Setting};
+use super::declaration::{Given, Setting, SettingDeclaration};
 use super::error::{Fault, SettingError, SettingErrors};
 use super::table::{self, Raw, TABLE, Values, declared};
 use super::{Mode, ModeSettings, ProgramSettings, Selection, Settings};
 use pipeline::config::{
-    CaptureConfig, CollectConfig, CommonConfig, FlowConfig, Input, InputConfig, ObserveConfig, PairConfig,
-    RelayConfig, StreamConfig,
+    CaptureConfig, CollectConfig, CommonConfig, FlowBounds, Input, InputConfig, ObserveConfig, PairBounds,
+    RelayConfig, StreamBounds,
 };
 
 /// A flag of the command line and its value.
@@ -128,7 +128,7 @@ fn conflicts(raw: &Raw) -> impl Iterator<Item = SettingError> {
 }
 
 /// The text of a setting, or of its default.
-fn or_default<D: Declaration>(given: &Given<D>) -> &str {
+fn or_default<D: SettingDeclaration>(given: &Given<D>) -> &str {
     given.text.as_deref().unwrap_or(D::SETTING.default_text())
 }
 
@@ -147,14 +147,14 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
         promiscuous: values.promiscuous,
     };
     let observers = values.observe.unwrap_or(Selection::default_of(values.mode)).bounded(
-        FlowConfig { age: values.flow_age, max: values.max_flows },
-        StreamConfig {
+        FlowBounds { age: values.flow_age, max: values.max_flows },
+        StreamBounds {
             age: values.stream_age,
             finalized_age: values.stream_finalized_age,
             max: values.max_streams,
             export: values.streams_export,
         },
-        PairConfig { age: values.flow_age, max: values.max_pairs },
+        PairBounds { age: values.flow_age, max: values.max_pairs },
     );
     let common = CommonConfig { max_packets: values.max_packets, observers };
     let mode = match values.mode {
@@ -164,7 +164,7 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
             relay: RelayConfig {
                 endpoint: values.relay_endpoint,
                 buffer: values.relay_buffer,
-                batch: batch::Limits { bytes: values.batch_bytes, delay: values.batch_delay },
+                batch: batch::BatchLimits { bytes: values.batch_bytes, delay: values.batch_delay },
                 compression: values.compression,
             },
             common,

@@ -3,7 +3,7 @@
 use super::Mode;
 use super::error::Fault;
 use super::value::{choice, list};
-use pipeline::config::{FlowConfig, ObserverConfig, PairConfig, StreamConfig};
+use pipeline::config::{EnabledObservers, FlowBounds, PairBounds, StreamBounds};
 
 /// The observers that are enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,11 +54,11 @@ impl Selection {
     /// The enabled observers with their bounds.
     pub(super) fn bounded(
         self,
-        flows: FlowConfig,
-        streams: StreamConfig,
-        pairs: PairConfig,
-    ) -> ObserverConfig {
-        ObserverConfig {
+        flows: FlowBounds,
+        streams: StreamBounds,
+        pairs: PairBounds,
+    ) -> EnabledObservers {
+        EnabledObservers {
             sizes: self.sizes,
             flows: self.flows.then_some(flows),
             streams: self.streams.then_some(streams),

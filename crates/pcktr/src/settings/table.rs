@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tracing_subscriber::filter::Targets;
 
 use super::declaration::Fallback::{Absent, Computed, Text};
-use super::declaration::{BOOLEAN, Declaration, Given, Setting, settings};
+use super::declaration::{BOOLEAN, Given, Setting, SettingDeclaration, settings};
 use super::error::{Fault, SettingError};
 use super::value::*;
 use super::{Mode, Selection};

@@ -41,7 +41,8 @@ fn errors(environment: &[(&str, &str)]) -> String {
     load(environment, &[]).unwrap_err().to_string()
 }
 
-const ONLY_SIZES: ObserverConfig = ObserverConfig { sizes: true, flows: None, streams: None, pairs: None };
+const ONLY_SIZES: EnabledObservers =
+    EnabledObservers { sizes: true, flows: None, streams: None, pairs: None };
 
 #[test]
 fn defaults_of_capture() {
@@ -70,21 +71,21 @@ fn defaults_of_collect() {
 fn defaults_of_observe() {
     let settings = load(&[("MODE", "Observe")], &[]).unwrap();
     let ModeSettings::Observe(settings) = settings.mode else { panic!("expected observe: {settings:?}") };
-    let ObserverConfig { sizes, flows, streams, pairs } = settings.common.observers;
+    let EnabledObservers { sizes, flows, streams, pairs } = settings.common.observers;
     let minutes = |n: u64| Duration::from_secs(n * 60);
     let max = |n| NonZeroU32::new(n).unwrap();
     assert!(sizes);
-    assert_eq!(flows, Some(FlowConfig { age: minutes(60), max: max(250_000) }));
+    assert_eq!(flows, Some(FlowBounds { age: minutes(60), max: max(250_000) }));
     assert_eq!(
         streams,
-        Some(StreamConfig {
+        Some(StreamBounds {
             age: minutes(5),
             finalized_age: minutes(1),
             max: max(1_000_000),
             export: 10_000
         })
     );
-    assert_eq!(pairs, Some(PairConfig { age: minutes(60), max: max(20_000) }));
+    assert_eq!(pairs, Some(PairBounds { age: minutes(60), max: max(20_000) }));
     assert_eq!(settings.input.input, Input::Devices(vec!["lo".to_owned()]));
 }
 
@@ -192,7 +193,7 @@ fn all_settings_can_be_set() {
     assert_eq!(compression, batch::Compression::Lz4);
     let common = settings.common;
     assert_eq!(common.max_packets, NonZeroU64::new(1));
-    let none = ObserverConfig { sizes: false, flows: None, streams: None, pairs: None };
+    let none = EnabledObservers { sizes: false, flows: None, streams: None, pairs: None };
     assert_eq!(common.observers, none);
 
     let settings = collect(&[

@@ -58,7 +58,7 @@ fn batch(device: &str, packets: u64) -> Batch {
 }
 
 fn observers() -> Arc<Observers> {
-    Observers::new(observe::Config { sizes: true, ..Default::default() })
+    Observers::new(observe::ObserversConfig { sizes: true, ..Default::default() })
 }
 
 fn text(metrics: &CaptureHandle) -> String {

@@ -44,7 +44,7 @@ pub(super) enum HandleError<M> {
 
 impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
     pub(super) fn new(
-        merge: merge::Config,
+        merge: merge::MergeConfig,
         writer: CaptureWriter<W>,
         max_packets: Option<NonZeroU64>,
         shared: Arc<Shared>,

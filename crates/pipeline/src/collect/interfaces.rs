@@ -167,7 +167,7 @@ mod tests {
 
     /// Registers the interfaces of batches with an output in `format`; returns the outputs' interfaces.
     fn register(format: CaptureFormat, sources: &[(&str, LinkType, u32)]) -> Vec<Option<u32>> {
-        let shared = Shared::new(Observers::new(observe::Config::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
         let mut writer = CaptureWriter::new(Stream::new(Vec::new()), format).unwrap();
         let mut interfaces = Interfaces::default();
         let mut outputs = Vec::new();
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_found_by_link_type_snaplen_and_fields() {
-        let shared = Shared::new(Observers::new(observe::Config::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
         let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
         let mut interfaces = Interfaces::default();
         let known = Batches::new("a", LinkType::ETHERNET);
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_output_error_leaves_the_source_registered() {
-        let shared = Shared::new(Observers::new(observe::Config::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
         let mut writer = CaptureWriter::new(Stream::new(Failing), CaptureFormat::Pcap).unwrap();
         let mut interfaces = Interfaces::default();
         let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1]);
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn descriptions_are_bounded() {
-        let shared = Shared::new(Observers::new(observe::Config::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
         let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
         let mut interfaces = Interfaces::default();
         // Each description takes 36 KiB.

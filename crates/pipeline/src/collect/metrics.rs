@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn a_registry_accepts_the_collector() {
         let registry = prometheus::Registry::new();
-        let observers = observe::Observers::new(observe::Config::default());
+        let observers = observe::Observers::new(observe::ObserversConfig::default());
         let collector = collector(Shared::new(observers), Arc::default()).unwrap();
         registry.register(collector).unwrap();
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();

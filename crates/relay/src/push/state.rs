@@ -364,7 +364,7 @@ impl Drop for InFlight {
 pub(super) mod tests {
     use std::thread;
 
-    use batch::{Builder, CloseInfo, Interface, Limits, Order, Template};
+    use batch::{BatchLimits, Builder, CloseInfo, Interface, Order, Template};
     use packet::{LinkType, Record, Timestamp};
 
     use super::*;
@@ -374,7 +374,7 @@ pub(super) mod tests {
     pub(crate) fn batch(device: &str, packets: usize, ends: bool) -> Batch {
         let origin = Origin { source: "s".into(), device: device.into(), listen_port: None };
         let interface = Arc::new(Interface::new(origin, LinkType::ETHERNET, 96));
-        let limits = Limits { bytes: 4096, delay: Duration::ZERO };
+        let limits = BatchLimits { bytes: 4096, delay: Duration::ZERO };
         let mut builder = Builder::new(Template::new(interface, Timestamp::ZERO), limits, Order::ByTime);
         for nanos in 0..packets {
             let time = Timestamp::from_nanos(nanos as u64);

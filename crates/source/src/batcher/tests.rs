@@ -1,6 +1,6 @@
 use std::sync::atomic::AtomicBool;
 
-use batch::Limits;
+use batch::BatchLimits;
 use packet::{LinkType, Origin, Records};
 
 use super::*;
@@ -16,7 +16,7 @@ fn batcher(timing: Timing, interface_order: InterfaceOrder, max_packets: Option<
     let context = CaptureContext {
         source: "s".into(),
         epoch: Timestamp::ZERO,
-        limits: Limits { bytes: 100, delay: DELAY },
+        limits: BatchLimits { bytes: 100, delay: DELAY },
         stop: Arc::new(AtomicBool::new(false)),
         quota: Arc::new(Quota::new(max_packets)),
         interface_order,

@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use packet::tzsp::{Header, encode};
+use packet::tzsp::{TzspHeader, encode};
 use packet::{Origin, Records};
 
 use super::*;
@@ -20,7 +20,7 @@ fn stage(timing: Timing) -> Decapsulation {
     let context = CaptureContext {
         source: "s".into(),
         epoch: Timestamp::ZERO,
-        limits: batch::Limits { bytes: 4096, delay: Duration::from_millis(50) },
+        limits: batch::BatchLimits { bytes: 4096, delay: Duration::from_millis(50) },
         stop: Arc::new(AtomicBool::new(false)),
         quota: Arc::new(Quota::new(None)),
         interface_order: InterfaceOrder::Interleaved,
@@ -35,7 +35,7 @@ fn stage(timing: Timing) -> Decapsulation {
 /// An IPv4 packet with a UDP datagram to the port that carries an inner frame of `len` bytes; with `more`, its first fragment.
 fn frame(identification: u8, len: usize, more: bool) -> Vec<u8> {
     let mut payload = Vec::new();
-    encode(&Header::ROUTER_OS, &vec![0xaa; len], &mut payload);
+    encode(&TzspHeader::ROUTER_OS, &vec![0xaa; len], &mut payload);
     let total = (20 + 8 + payload.len()) as u16;
     let mut packet = vec![0x45, 0, 0, 0, 0, identification, if more { 0x20 } else { 0 }, 0, 64, 17, 0, 0];
     packet[2..4].copy_from_slice(&total.to_be_bytes());

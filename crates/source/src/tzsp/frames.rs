@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use packet::headers::Transport;
-use packet::reassembly::{self, Fragment, Limits, Reassembler};
+use packet::reassembly::{self, Fragment, Reassembler, ReassemblyLimits};
 use packet::{Headers, LinkType, Record, Timestamp};
 
-use super::{Counters, Datagram, DatagramMeta};
+use super::{DatagramMeta, TzspCounters, TzspDatagram};
 
 /// Bytes of a UDP header (RFC 768).
 const UDP_HEADER_LEN: usize = 8;
@@ -28,19 +28,19 @@ pub(crate) struct TzspFromFrames {
 
 /// The ports and their counters.
 #[derive(Debug)]
-struct Ports(Vec<(u16, Counters)>);
+struct Ports(Vec<(u16, TzspCounters)>);
 
 impl TzspFromFrames {
     /// For frames of `link_type`.
     #[must_use]
-    pub(crate) fn new(link_type: LinkType, ports: &[u16], limits: Limits) -> Self {
-        let ports = ports.iter().map(|&port| (port, Counters::default())).collect();
+    pub(crate) fn new(link_type: LinkType, ports: &[u16], limits: ReassemblyLimits) -> Self {
+        let ports = ports.iter().map(|&port| (port, TzspCounters::default())).collect();
         Self { link_type, ports: Ports(ports), fragments: Reassembler::new(limits) }
     }
 
     /// Takes a frame. Gives the packet in it, or the packets of the datagrams that it completes or that have timed out.
     #[inline]
-    pub(crate) fn handle_frame(&mut self, frame: &Record<'_>, give: &mut impl FnMut(Datagram<'_>)) {
+    pub(crate) fn handle_frame(&mut self, frame: &Record<'_>, give: &mut impl FnMut(TzspDatagram<'_>)) {
         let headers = Headers::parse(self.link_type, frame.bytes, frame.original);
         let Some(ip) = headers.ip else { return };
         if ip.fragment {
@@ -53,13 +53,13 @@ impl TzspFromFrames {
     }
 
     /// Gives the heads of datagrams whose fragments have been overdue for too long at `now`, in packet time.
-    pub(crate) fn advance(&mut self, now: Timestamp, give: &mut impl FnMut(Datagram<'_>)) {
+    pub(crate) fn advance(&mut self, now: Timestamp, give: &mut impl FnMut(TzspDatagram<'_>)) {
         let Self { ports, fragments, .. } = self;
         fragments.advance(now, &mut |datagram| ports.unpack_fragmented(&datagram, give));
     }
 
     /// Gives the heads of all datagrams that wait for fragments, at the end of the capture.
-    pub(crate) fn finish(&mut self, give: &mut impl FnMut(Datagram<'_>)) {
+    pub(crate) fn finish(&mut self, give: &mut impl FnMut(TzspDatagram<'_>)) {
         let Self { ports, fragments, .. } = self;
         fragments.finish(&mut |datagram| ports.unpack_fragmented(&datagram, give));
     }
@@ -71,13 +71,13 @@ impl TzspFromFrames {
     }
 
     /// The counters of each port.
-    pub(crate) fn counters(&self) -> impl Iterator<Item = (u16, &Counters)> {
+    pub(crate) fn counters(&self) -> impl Iterator<Item = (u16, &TzspCounters)> {
         self.ports.0.iter().map(|(port, counters)| (*port, counters))
     }
 
     /// The counters of the fragments. A datagram that lost its first fragment counts too, although its port is unknown.
     #[must_use]
-    pub(crate) const fn fragments(&self) -> &reassembly::Counters {
+    pub(crate) const fn fragments(&self) -> &reassembly::ReassemblyCounters {
         self.fragments.counters()
     }
 
@@ -85,7 +85,7 @@ impl TzspFromFrames {
         &mut self,
         frame: &Record<'_>,
         headers: &Headers,
-        give: &mut impl FnMut(Datagram<'_>),
+        give: &mut impl FnMut(TzspDatagram<'_>),
     ) {
         let Some(fragment) = Fragment::of(headers, frame.bytes).filter(|fragment| fragment.protocol == UDP)
         else {
@@ -94,7 +94,8 @@ impl TzspFromFrames {
         let Self { ports, fragments, .. } = self;
         // Only the first fragment has the port. Later ones are kept until it arrives.
         let unwanted = matches!(headers.transport, Transport::Udp(udp) if !ports.listen(udp.dst_port));
-        let give = &mut |datagram: reassembly::Datagram<'_>| ports.unpack_fragmented(&datagram, give);
+        let give =
+            &mut |datagram: reassembly::ReassembledDatagram<'_>| ports.unpack_fragmented(&datagram, give);
         if unwanted {
             fragments.ignore(frame.time, fragment.key, give);
         } else {
@@ -110,8 +111,8 @@ impl Ports {
 
     fn unpack_fragmented(
         &mut self,
-        datagram: &reassembly::Datagram<'_>,
-        give: &mut impl FnMut(Datagram<'_>),
+        datagram: &reassembly::ReassembledDatagram<'_>,
+        give: &mut impl FnMut(TzspDatagram<'_>),
     ) {
         if datagram.protocol == UDP {
             self.unpack(datagram.src, datagram.time, datagram.payload, give);
@@ -125,7 +126,7 @@ impl Ports {
         sender: IpAddr,
         time: Timestamp,
         datagram: &[u8],
-        give: &mut impl FnMut(Datagram<'_>),
+        give: &mut impl FnMut(TzspDatagram<'_>),
     ) {
         let Some((header, payload)) = datagram.split_first_chunk::<UDP_HEADER_LEN>() else { return };
         let [port, len] = [[header[2], header[3]], [header[4], header[5]]].map(u16::from_be_bytes);

@@ -38,7 +38,7 @@ struct Ancillary {
 
 /// One datagram, or several of one length.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
+pub(super) struct ReceivedMessage<'a> {
     /// The payload.
     pub(super) bytes: &'a [u8],
     /// The source address. IPv4 addresses are IPv4, also on a socket of both families.
@@ -82,8 +82,8 @@ impl RecvBuffer {
     }
 
     /// What the last call received.
-    pub(super) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        self.bytes.chunks_exact(STRIDE).zip(&self.received).map(|(bytes, told)| Message {
+    pub(super) fn messages(&self) -> impl Iterator<Item = ReceivedMessage<'_>> {
+        self.bytes.chunks_exact(STRIDE).zip(&self.received).map(|(bytes, told)| ReceivedMessage {
             bytes: bytes.get(..told.len).unwrap_or(bytes),
             sender: told.sender,
             time: told.time,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Counters;
+use super::TzspCounters;
 
 /// The counters of each TZSP port. All clones are one.
 #[derive(Clone, Debug)]
@@ -28,14 +28,14 @@ pub struct TzspPort {
     /// The UDP port.
     pub number: u16,
     /// What its datagrams contained.
-    pub counters: Counters,
+    pub counters: TzspCounters,
     /// Datagrams that the socket dropped because its receive buffer was full.
     pub dropped: u64,
 }
 
 impl TzspReport {
     pub(crate) fn new(ports: impl Iterator<Item = u16>) -> Self {
-        let zero = |number| TzspPort { number, counters: Counters::default(), dropped: 0 };
+        let zero = |number| TzspPort { number, counters: TzspCounters::default(), dropped: 0 };
         Self(Arc::new(Mutex::new(TzspPorts { ports: ports.map(zero).collect(), ..TzspPorts::default() })))
     }
 

@@ -10,8 +10,8 @@ use nix::{getsockopt_impl, sockopt_impl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::recv_buffer::{Message, RecvBuffer};
-use super::{Counters, Datagram, DatagramMeta};
+use super::recv_buffer::{ReceivedMessage, RecvBuffer};
+use super::{DatagramMeta, TzspCounters, TzspDatagram};
 use crate::context::now;
 
 /// The receive buffer to request, in bytes: a third of a second at 1 Gbit/s of small datagrams.
@@ -53,7 +53,7 @@ struct PortSocket {
     /// Datagrams that the kernel dropped because the buffer was full, and its 32-bit counter when it was last read.
     dropped: u64,
     dropped_low: u32,
-    counters: Counters,
+    counters: TzspCounters,
 }
 
 /// Why TZSP cannot be received.
@@ -111,7 +111,7 @@ impl Sockets {
     pub(super) fn poll(
         &mut self,
         timeout: Duration,
-        give: &mut impl FnMut(Datagram<'_>),
+        give: &mut impl FnMut(TzspDatagram<'_>),
     ) -> Result<Drained, TzspError> {
         if self.busy && self.buffer() >= Self::BUFFER_NEEDED {
             std::thread::sleep(PAUSE.min(timeout));
@@ -140,7 +140,7 @@ impl Sockets {
     }
 
     /// The counters of each port.
-    pub(super) fn counters(&self) -> impl Iterator<Item = (u16, &Counters)> {
+    pub(super) fn counters(&self) -> impl Iterator<Item = (u16, &TzspCounters)> {
         self.sockets.iter().map(|socket| (socket.port, &socket.counters))
     }
 
@@ -177,14 +177,14 @@ impl PortSocket {
             port,
             error,
         })?;
-        Ok(Self { socket, port, buffer, dropped: 0, dropped_low: 0, counters: Counters::default() })
+        Ok(Self { socket, port, buffer, dropped: 0, dropped_low: 0, counters: TzspCounters::default() })
     }
 
     /// Receives what the socket has.
     fn receive(
         &mut self,
         buffer: &mut RecvBuffer,
-        give: &mut impl FnMut(Datagram<'_>),
+        give: &mut impl FnMut(TzspDatagram<'_>),
     ) -> Result<Drained, TzspError> {
         for _ in 0..ROUNDS {
             let more = match buffer.receive(self.socket.as_fd()) {
@@ -205,7 +205,7 @@ impl PortSocket {
 
     /// Splits a message into datagrams, and unpacks their packets.
     #[inline]
-    fn take(&mut self, message: &Message<'_>, give: &mut impl FnMut(Datagram<'_>)) {
+    fn take(&mut self, message: &ReceivedMessage<'_>, give: &mut impl FnMut(TzspDatagram<'_>)) {
         if let Some(dropped) = message.dropped {
             self.note_drops(dropped);
         }
@@ -302,7 +302,7 @@ fn is_passing(error: &io::Error) -> bool {
 mod tests {
     use std::net::UdpSocket;
 
-    use packet::tzsp::{Header, encode};
+    use packet::tzsp::{TzspHeader, encode};
 
     use super::*;
 
@@ -311,7 +311,7 @@ mod tests {
         let mut given = Vec::new();
         while given.len() < packets {
             let before = given.len();
-            let mut give = |datagram: Datagram<'_>| given.push((datagram.sender, datagram.bytes.len()));
+            let mut give = |datagram: TzspDatagram<'_>| given.push((datagram.sender, datagram.bytes.len()));
             // Loopback delivers before `send` returns: the timeout only ends a test that fails.
             sockets.poll(Duration::from_secs(10), &mut give).unwrap();
             assert!(given.len() > before, "{} of {packets} packets came", given.len());
@@ -321,7 +321,7 @@ mod tests {
 
     fn datagram(len: usize) -> Vec<u8> {
         let mut datagram = Vec::new();
-        encode(&Header::ROUTER_OS, &vec![0xaa; len], &mut datagram);
+        encode(&TzspHeader::ROUTER_OS, &vec![0xaa; len], &mut datagram);
         datagram
     }
 
@@ -366,8 +366,13 @@ mod tests {
             router.send_to(bytes, ("127.0.0.1", port)).unwrap();
         }
         poll_for(&mut sockets, 1);
-        let expected =
-            Counters { datagrams: 4, packets: 1, keepalives: 1, errors: [1, 1, 0, 0, 0, 0], truncated: 0 };
+        let expected = TzspCounters {
+            datagrams: 4,
+            packets: 1,
+            keepalives: 1,
+            errors: [1, 1, 0, 0, 0, 0],
+            truncated: 0,
+        };
         assert_eq!(sockets.counters().collect::<Vec<_>>(), [(port, &expected)]);
     }
 

@@ -3,7 +3,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use batch::{Builder, CloseInfo, Compression, Interface, Limits, Order, SendInfo, Template};
+use batch::{BatchLimits, Builder, CloseInfo, Compression, Interface, Order, SendInfo, Template};
 use observe::Observers;
 use packet::{LinkType, Record, Records};
 use sink::{CaptureFormat, Stream};
@@ -41,7 +41,7 @@ impl Batches {
     /// A batch of packets at these times, in nanoseconds.
     fn message(&self, sequence: u64, sent_before: u64, packets: &[u64], info: CloseInfo) -> Vec<u8> {
         let template = Template::new(Arc::new(self.interface.clone()), Timestamp::from_nanos(1));
-        let limits = Limits { bytes: 1 << 20, delay: Duration::ZERO };
+        let limits = BatchLimits { bytes: 1 << 20, delay: Duration::ZERO };
         let mut builder = Builder::new(template, limits, Order::AsTheyCame);
         for nanos in packets {
             let time = Timestamp::from_nanos(*nanos);
@@ -108,11 +108,11 @@ impl Bench {
     }
 
     fn with_format(format: CaptureFormat, max_packets: u64, breaks_at: Option<usize>) -> Self {
-        let shared = Shared::new(Observers::new(observe::Config::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
         let file = File { breaks_at, ..File::default() };
         let writer = CaptureWriter::new(Stream::new(file.clone()), format).unwrap();
         let limit = NonZeroU64::new(max_packets);
-        let collector = Collector::new(merge::Config::default(), writer, limit, Arc::clone(&shared));
+        let collector = Collector::new(merge::MergeConfig::default(), writer, limit, Arc::clone(&shared));
         Self { collector, shared, file, now: 1000 }
     }
 

@@ -1,7 +1,7 @@
 use std::net::Ipv6Addr;
 
 use insta::assert_snapshot;
-use packet::tzsp::{Header, encode};
+use packet::tzsp::{TzspHeader, encode};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn inner(len: u16, letter: u8) -> Vec<u8> {
 /// The UDP datagram that carries an inner frame to a port.
 fn datagram(port: u16, inner: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
-    encode(&Header::ROUTER_OS, inner, &mut payload);
+    encode(&TzspHeader::ROUTER_OS, inner, &mut payload);
     let mut datagram =
         [[0x90, 0x90], port.to_be_bytes(), (payload.len() as u16 + 8).to_be_bytes(), [0, 0]].concat();
     datagram.extend(payload);
@@ -75,7 +75,7 @@ struct Passing {
 
 impl Passing {
     fn new() -> Self {
-        let wire = TzspFromFrames::new(LinkType::RAW, &[PORT, 7], Limits::default());
+        let wire = TzspFromFrames::new(LinkType::RAW, &[PORT, 7], ReassemblyLimits::default());
         Self { wire, millis: 0, given: Vec::new() }
     }
 
@@ -96,7 +96,7 @@ impl Passing {
         let given = &mut self.given;
         self.wire.finish(&mut |datagram| given.push(describe(&datagram)));
         for (port, counters) in self.wire.counters().filter(|(_, counters)| counters.datagrams > 0) {
-            let Counters { datagrams, packets, keepalives, errors, truncated } = counters;
+            let TzspCounters { datagrams, packets, keepalives, errors, truncated } = counters;
             given.push(format!("port {port}: {datagrams} datagrams, {packets} packets, {keepalives} keepalives, {errors:?} errors, {truncated} truncated"));
         }
         let fragments = self.wire.fragments();
@@ -108,8 +108,8 @@ impl Passing {
     }
 }
 
-fn describe(datagram: &Datagram<'_>) -> String {
-    let Datagram { sender, listen_port, time, link_type, original, bytes, .. } = datagram;
+fn describe(datagram: &TzspDatagram<'_>) -> String {
+    let TzspDatagram { sender, listen_port, time, link_type, original, bytes, .. } = datagram;
     let letter = bytes.last().map(|&last| char::from(last));
     let millis = time.as_nanos() / 1_000_000;
     format!("{millis} ms {sender}>{listen_port}: {link_type}, {} of {original}, {letter:?}", bytes.len())
