@@ -19,8 +19,8 @@ const SECTION: [u8; 28] = [
 /// unknown type.
 const BLOCKS: [u32; 7] = [1, 2, 3, 4, 5, 6, 0x7777];
 
-// Each block has its length on both sides, which a fuzzer finds only by luck. So the first byte decides whether the rest is
-// the file itself, or blocks without lengths: a type, the number of words, the words.
+// Each block has its length on both sides, which a fuzzer finds only by luck. So the first byte decides whether the
+// rest is the file itself, or blocks without lengths: a type, the number of words, the words.
 fuzz_target!(|input: &[u8]| {
     let Some((&kind, rest)) = input.split_first() else { return };
     if kind & 1 == 0 {

@@ -93,8 +93,8 @@ impl Template {
         buf.extend_from_slice(&self.head);
     }
 
-    /// Makes a batch of `buf`, which [`Template::open`] began and which holds records from there to its end. `extent` must
-    /// be that of these records.
+    /// Makes a batch of `buf`, which [`Template::open`] began and which holds records from there to its end. `extent`
+    /// must be that of these records.
     #[must_use]
     pub fn close(&self, buf: Vec<u8>, extent: Extent, info: CloseInfo) -> Batch {
         debug_assert_eq!(buf.get(self.head.len()..).map(Extent::of), Some(Ok(extent)));

@@ -7,7 +7,8 @@ use packet::record::Extent;
 use crate::layout::FIXED_LEN;
 use crate::{DecodeError, Header};
 
-/// A message that is known to be a batch: its header is valid, its payload is decompressed, and all its records are whole.
+/// A message that is known to be a batch: its header is valid, its payload is decompressed, and all its records are
+/// whole.
 /// `M` holds the message; an uncompressed payload is not copied out of it.
 #[derive(Debug)]
 pub struct DecodedBatch<M> {
@@ -43,8 +44,8 @@ impl<M: AsRef<[u8]>> DecodedBatch<M> {
         self.extent
     }
 
-    /// The fields, for [`crate::Interface::decode`]. All batches of a source have the same bytes here until its description
-    /// changes.
+    /// The fields, for [`crate::Interface::decode`]. All batches of a source have the same bytes here until its
+    /// description changes.
     #[must_use]
     pub fn fields(&self) -> &[u8] {
         self.message.as_ref().get(FIXED_LEN..self.header.header_len as usize).unwrap_or_default()

@@ -17,8 +17,8 @@
 //! | 5 | capture filter, UTF-8 |
 //! | 6 | an interface of a "cooked" device: its index, u32, and its name, UTF-8; may be repeated |
 //!
-//! Fields of other kinds are skipped. All batches of a source have the same field bytes until its description changes, so a
-//! collector decodes them once.
+//! Fields of other kinds are skipped. All batches of a source have the same field bytes until its description changes,
+//! so a collector decodes them once.
 
 use std::sync::Arc;
 

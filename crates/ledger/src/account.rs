@@ -8,8 +8,8 @@ use crate::epoch::Epoch;
 use crate::gaps::{Cause, LOSS_TIMEOUT};
 use crate::{Counts, Receipt, SourceStats, WriteOutcome};
 
-/// The number of epochs remembered per source. A restart makes one, and only the last two ever send. If more captures than
-/// this shared a name, which is reported, epochs would be forgotten and their batches counted again.
+/// The number of epochs remembered per source. A restart makes one, and only the last two ever send. If more captures
+/// than this shared a name, which is reported, epochs would be forgotten and their batches counted again.
 const MAX_EPOCHS: usize = 16;
 
 /// One source.

@@ -73,8 +73,8 @@ impl Gaps {
         self.bound(stats);
     }
 
-    /// Takes a batch that is older than the latest one out of its gap. Returns false if the batch is not missing, so that it
-    /// must be a duplicate.
+    /// Takes a batch that is older than the latest one out of its gap. Returns false if the batch is not missing, so
+    /// that it must be a duplicate.
     pub(crate) fn fill(&mut self, number: u64, packets: Range<u64>, stats: &mut SourceStats) -> bool {
         let at = self.list.partition_point(|gap| gap.batches.end <= number);
         let Some(gap) = self.list.get(at).filter(|gap| gap.batches.contains(&number)).cloned() else {

@@ -104,8 +104,8 @@ impl Ledger {
         }
     }
 
-    /// Counts as lost what has been missing for [`LOSS_TIMEOUT`]. Call it from time to time and before reading figures; at
-    /// the very end, with [`Timestamp::MAX`].
+    /// Counts as lost what has been missing for [`LOSS_TIMEOUT`]. Call it from time to time and before reading figures;
+    /// at the very end, with [`Timestamp::MAX`].
     pub fn settle(&mut self, now: Timestamp) {
         for account in &mut self.accounts {
             account.settle(now);

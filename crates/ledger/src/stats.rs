@@ -85,8 +85,8 @@ impl WriteOutcome {
 /// - `captured = dropped.relay + sent`
 /// - `seen = captured + dropped.kernel`, where `seen` is what passed the device's filter
 ///
-/// A batch is only known to have been sent once it, or a later one of its epoch, has arrived. If a source is killed, `sent`
-/// therefore ends with the last batch received.
+/// A batch is only known to have been sent once it, or a later one of its epoch, has arrived. If a source is killed,
+/// `sent` therefore ends with the last batch received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceStats {
     /// Epochs (runs of the source) from which a batch arrived.
@@ -95,8 +95,8 @@ pub struct SourceStats {
     pub received: Counts,
     /// Bytes of these, as passed to [`Ledger::record`](crate::Ledger::record).
     pub bytes: u64,
-    /// Batches that arrived more than once. Includes batches that arrived so late that they cannot be told from duplicates
-    /// any more; these stay lost.
+    /// Batches that arrived more than once. Includes batches that arrived so late that they cannot be told from
+    /// duplicates any more; these stay lost.
     pub duplicates: Counts,
     /// Packets that the source is known to have sent.
     pub sent: u64,

@@ -41,9 +41,9 @@ fn short(counts: Counts) -> String {
     format!("{}/{}", counts.batches, counts.packets)
 }
 
-/// Runs a scenario. A line has a time in seconds, a source, its epoch in seconds, the sequence number of a batch, the packets
-/// sent before it, those in it, and optionally `ends` and the time of sending after an `@` (by default the time of arrival).
-/// A line with only a time settles.
+/// Runs a scenario. A line has a time in seconds, a source, its epoch in seconds, the sequence number of a batch, the
+/// packets sent before it, those in it, and optionally `ends` and the time of sending after an `@` (by default the time
+/// of arrival). A line with only a time settles.
 ///
 /// The result has one line per batch, its receipt; then the figures of each source, as batches/packets.
 fn play(max_sources: u32, scene: &str) -> String {
@@ -149,8 +149,8 @@ fn late_batch_splits_its_gap() {
 
 #[test]
 fn gap_before_the_first_batch_counts_as_sent_before_connect() {
-    // The collector was restarted, and may have received the batches before the first one in its previous run. A batch that
-    // arrives out of order shows from where on it was connected.
+    // The collector was restarted, and may have received the batches before the first one in its previous run. A batch
+    // that arrives out of order shows from where on it was connected.
     assert_snapshot!(play(9, "
         10 a 5 10 100 10
         10 a 5 8 80 10
@@ -347,8 +347,8 @@ struct Model {
     ended: bool,
 }
 
-/// Sends a batch every 100 ms, one epoch after the other, to a collector that starts `start` milliseconds later. Returns the
-/// batches in order of arrival, with the arrival times in milliseconds, and the expected figures.
+/// Sends a batch every 100 ms, one epoch after the other, to a collector that starts `start` milliseconds later.
+/// Returns the batches in order of arrival, with the arrival times in milliseconds, and the expected figures.
 fn deliver(runs: &[Vec<Sent>], start: u64) -> (Vec<(u64, Header)>, Model) {
     let mut model = Model::default();
     let mut now = 1_000_000;

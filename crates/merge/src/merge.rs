@@ -47,7 +47,8 @@ pub struct MergeConfig {
 }
 
 impl Default for MergeConfig {
-    /// Window 200 ms; grace 100 ms, enough for captures to find a new collector; silence 2 s, which is several heartbeats;
+    /// Window 200 ms; grace 100 ms, enough for captures to find a new collector; silence 2 s, which is several
+    /// heartbeats;
     /// 128 MiB, which is two batches of 256 KiB from each of 256 sources.
     fn default() -> Self {
         Self {
@@ -109,8 +110,8 @@ pub struct Merge<B, T = ()> {
     newest: Timestamp,
     /// How many batches with packets have been pushed.
     batches_pushed: u64,
-    /// A lower bound for the arrival times of all queued batches. The exact minimum requires a look at every source, so it
-    /// is computed only when this bound says that a batch may be overdue.
+    /// A lower bound for the arrival times of all queued batches. The exact minimum requires a look at every source, so
+    /// it is computed only when this bound says that a batch may be overdue.
     oldest_arrival: MonotonicTime,
     /// The batch that is being forced out.
     forced: Option<ForcedBatch>,
@@ -194,8 +195,8 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
                 self.gathering_until = extended.max(self.gathering_until).min(latest);
             }
         }
-        // A heartbeat that repeats the watermark, such as that of an idle pipe, does not count as activity: it must not keep
-        // others waiting any longer than silence does.
+        // A heartbeat that repeats the watermark, such as that of an idle pipe, does not count as activity: it must not
+        // keep others waiting any longer than silence does.
         if starts || extent.packets > 0 || watermark > queue.watermark {
             queue.last_active = self.now;
         }
@@ -248,8 +249,8 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
 
     /// The next run that is due by `now`; `None` if everything that is left has to wait.
     ///
-    /// Nothing happens between two calls, so the caller may stop after any run and continue later. A batch is freed by the call
-    /// after the one that handed out its last run.
+    /// Nothing happens between two calls, so the caller may stop after any run and continue later. A batch is freed by
+    /// the call after the one that handed out its last run.
     pub fn next_run(&mut self, now: MonotonicTime) -> Option<PacketRun<'_, T>> {
         self.now = self.now.max(now);
         self.departing = None;
@@ -288,8 +289,8 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         }
     }
 
-    /// The source of the next packet in order, and the time up to which its packets are in order; `None` if a barrier wins
-    /// or nothing is queued.
+    /// The source of the next packet in order, and the time up to which its packets are in order; `None` if a barrier
+    /// wins or nothing is queued.
     fn next_in_order(&mut self) -> Option<(u32, Timestamp)> {
         // While sources are gathering, only packets up to the horizon go out: those that memory had no room for.
         let bound = if self.is_gathering(self.now) { self.horizon } else { Timestamp::MAX };
@@ -361,8 +362,8 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         (first.number == number).then_some(slot)
     }
 
-    /// The time that at least half of the other live sources should have reached; [`Timestamp::ZERO`] if there are none to
-    /// keep in order with.
+    /// The time that at least half of the other live sources should have reached; [`Timestamp::ZERO`] if there are none
+    /// to keep in order with.
     fn reached_by_others(&self, slot: u32) -> Timestamp {
         let mut reached: Vec<Timestamp> = (0_u32..)
             .zip(&self.queues)
@@ -383,8 +384,8 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
         (self.now >= self.overdue_at(arrived)).then_some(slot)
     }
 
-    /// When a batch that arrived at `arrived` has waited for the window. The time spent gathering does not count, because no
-    /// particular source was waited for.
+    /// When a batch that arrived at `arrived` has waited for the window. The time spent gathering does not count,
+    /// because no particular source was waited for.
     fn overdue_at(&self, arrived: MonotonicTime) -> MonotonicTime {
         arrived.max(self.gathering_until) + self.config.window
     }

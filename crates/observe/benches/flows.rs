@@ -1,7 +1,8 @@
 //! The observer `flows`: a packet of a known flow among a hundred thousand, and a scrape of all flows.
 //!
-//! Packets are in random order, so that nearly every one belongs to another flow than the one before it and misses the caches.
-//! Real traffic is never that bad. Headers are parsed beforehand, and only the addresses change from packet to packet.
+//! Packets are in random order, so that nearly every one belongs to another flow than the one before it and misses the
+//! caches. Real traffic is never that bad. Headers are parsed beforehand, and only the addresses change from packet to
+//! packet.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;

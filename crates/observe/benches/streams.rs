@@ -1,7 +1,7 @@
 //! The observer `streams`: a segment, and a scrape.
 //!
-//! Headers are parsed beforehand. Segments of known streams are in random order, so that nearly every one misses the caches.
-//! Real traffic is never that bad.
+//! Headers are parsed beforehand. Segments of known streams are in random order, so that nearly every one misses the
+//! caches. Real traffic is never that bad.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};

@@ -27,12 +27,13 @@ use self::idle_list::IdleList;
 use crate::OriginId;
 use crate::slab::{Slab, Slot};
 
-/// A clock that goes back by more than this, in nanoseconds, was set: the table follows it. A smaller step back means packets
-/// out of order.
+/// A clock that goes back by more than this, in nanoseconds, was set: the table follows it. A smaller step back means
+/// packets out of order.
 const CLOCK_WAS_SET: u64 = 60_000_000_000;
 
-/// A packet moves its entry to the young end of the list only when this much time has passed since the last move, because
-/// the neighbours there are cache misses. So a list is in order to within a second, which is small compared with the time limits.
+/// A packet moves its entry to the young end of the list only when this much time has passed since the last move,
+/// because the neighbours there are cache misses. So a list is in order to within a second, which is small compared
+/// with the time limits.
 const MOVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Short limits use this fraction of the limit in place of [`MOVE_INTERVAL`].
@@ -97,8 +98,8 @@ impl<K, V> Entry<K, V> {
 }
 
 impl<K: Eq + Hash, V> ExpiringTable<K, V> {
-    /// A table for about `capacity` entries; with more it works too, but gets slower. `limits` is how long an entry may be
-    /// idle, by [`Limit`].
+    /// A table for about `capacity` entries; with more it works too, but gets slower. `limits` is how long an entry may
+    /// be idle, by [`Limit`].
     pub(crate) fn new(capacity: usize, limits: [Duration; 2]) -> Self {
         Self {
             entries: Slab::new(),

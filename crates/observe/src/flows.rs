@@ -1,12 +1,12 @@
 //! The observer `flows`: packets and bytes by addresses and protocol.
 //!
-//! Packets that arrived by TZSP have the metrics of `tzsp_packetstream_exporter`, so that its dashboard works unchanged. Other
-//! packets have the same metrics under separate names. A flow is identified by the outermost IP header alone. So all
-//! fragments count, and truncated packets count if their addresses were captured. Bytes are those of the IP length field, not
-//! the captured ones.
+//! Packets that arrived by TZSP have the metrics of `tzsp_packetstream_exporter`, so that its dashboard works
+//! unchanged. Other packets have the same metrics under separate names. A flow is identified by the outermost IP header
+//! alone. So all fragments count, and truncated packets count if their addresses were captured. Bytes are those of the
+//! IP length field, not the captured ones.
 //!
-//! A flow that is idle for longer than [`FlowsConfig::age`] leaves the exposition. If it returns later it starts at zero, which
-//! Prometheus treats as a counter reset.
+//! A flow that is idle for longer than [`FlowsConfig::age`] leaves the exposition. If it returns later it starts at
+//! zero, which Prometheus treats as a counter reset.
 
 mod key;
 mod names;
@@ -29,8 +29,8 @@ use crate::expiring_table::{ExpiringTable, Limit};
 use crate::observer::{BatchOrigin, Chunk, Observer};
 use crate::{ObservedPacket, OriginId, Origins, Scope};
 
-/// How many expired flows an [`advance`](Flows::advance) removes at most, which takes a tenth of a millisecond. If the clock
-/// jumps ahead, all flows expire at once, and that must not block the capture.
+/// How many expired flows an [`advance`](Flows::advance) removes at most, which takes a tenth of a millisecond. If the
+/// clock jumps ahead, all flows expire at once, and that must not block the capture.
 const REMOVED_PER_ADVANCE: usize = 1024;
 
 const UNTRACKED: Declaration = Declaration::counter(
@@ -41,8 +41,8 @@ const UNTRACKED: Declaration = Declaration::counter(
 /// The bounds of the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowsConfig {
-    /// The most flows (`MAX_FLOWS`). A flow takes about 120 bytes of memory and 300 bytes of a scrape. Packets of new flows are
-    /// counted as untracked when the table is full.
+    /// The most flows (`MAX_FLOWS`). A flow takes about 120 bytes of memory and 300 bytes of a scrape. Packets of new
+    /// flows are counted as untracked when the table is full.
     pub max_flows: usize,
     /// An idle flow leaves the exposition after this time (`FLOW_AGE`).
     pub age: Duration,
@@ -90,10 +90,11 @@ impl Flows {
         }
     }
 
-    /// Announces an origin before its first packet, and again when it has more interfaces. `interfaces` are the names of those
-    /// that packets refer to by index (LINUX_SLL2). Packets of other interfaces count for the origin's device.
+    /// Announces an origin before its first packet, and again when it has more interfaces. `interfaces` are the names
+    /// of those that packets refer to by index (LINUX_SLL2). Packets of other interfaces count for the origin's device.
     ///
-    /// Origins with the same labels share their flows: outside of a collector, that is all routers that send TZSP to one port.
+    /// Origins with the same labels share their flows: outside of a collector, that is all routers that send TZSP to
+    /// one port.
     pub fn register(&mut self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
         self.scopes.register(id, origin, interfaces);
     }

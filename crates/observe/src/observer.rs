@@ -1,7 +1,7 @@
 //! The interface of an observer.
 //!
-//! A new observer is a module with a type that implements [`Observer`], usually for a `Mutex` around its state, and a row in
-//! [`Observers::new`](crate::Observers::new).
+//! A new observer is a module with a type that implements [`Observer`], usually for a `Mutex` around its state, and a
+//! row in [`Observers::new`](crate::Observers::new).
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::{ObservedPacket, OriginId, Origins};
 
 /// Measures packets. It never changes or drops them, never waits for anything but its own lock, and never fails.
 ///
-/// Capture threads call [`Observer::observe`] and [`Observer::advance`], scrapes the methods that read. A method should hold
-/// the lock of its state for less than a millisecond, because capture threads wait for it.
+/// Capture threads call [`Observer::observe`] and [`Observer::advance`], scrapes the methods that read. A method should
+/// hold the lock of its state for less than a millisecond, because capture threads wait for it.
 pub(crate) trait Observer: Debug + Send + Sync {
     /// Announces an origin before its first packet, and again when it has more interfaces.
     fn register(&self, _id: OriginId, _origin: &Origin, _interfaces: &[(u32, Arc<str>)]) {}
 
-    /// Observes the packets of a chunk. Called once per chunk rather than per packet, so that dynamic dispatch and the lock
-    /// have a negligible cost.
+    /// Observes the packets of a chunk. Called once per chunk rather than per packet, so that dynamic dispatch and the
+    /// lock have a negligible cost.
     fn observe(&self, chunk: &mut Chunk<'_>);
 
     /// Advances the packet time of `origin`, whether or not there were packets.

@@ -36,9 +36,9 @@ pub struct ObserversConfig {
 
 /// The observers.
 ///
-/// Capture threads and scrapes share them. Each observer has one lock, which a thread takes for a chunk of up to 64 packets at
-/// a time. So threads that capture on several devices take turns in an observer, but they can be in different observers at the
-/// same time. A scrape holds a lock only while it copies about a thousand entries.
+/// Capture threads and scrapes share them. Each observer has one lock, which a thread takes for a chunk of up to 64
+/// packets at a time. So threads that capture on several devices take turns in an observer, but they can be in
+/// different observers at the same time. A scrape holds a lock only while it copies about a thousand entries.
 #[derive(Debug)]
 pub struct Observers {
     /// Scrapes read a snapshot.
@@ -69,8 +69,8 @@ impl Observers {
         })
     }
 
-    /// The id of an origin, to be used for its batches. `interfaces` are the names of the interfaces that a cooked device's
-    /// packets refer to by index; call this again when there are more.
+    /// The id of an origin, to be used for its batches. `interfaces` are the names of the interfaces that a cooked
+    /// device's packets refer to by index; call this again when there are more.
     pub fn register(&self, origin: &Origin, interfaces: &[(u32, Arc<str>)]) -> OriginId {
         let id = {
             let mut origins = self.origins.lock();
@@ -142,7 +142,8 @@ impl Observers {
         self.packets.load(Ordering::Relaxed)
     }
 
-    /// Collectors of all metrics whose number does not grow with the traffic, to be registered in a `prometheus::Registry`.
+    /// Collectors of all metrics whose number does not grow with the traffic, to be registered in a
+    /// `prometheus::Registry`.
     ///
     /// # Errors
     /// A declaration is invalid.

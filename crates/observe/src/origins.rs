@@ -32,8 +32,8 @@ pub enum Scope {
 
 /// All origins so far, numbered in the order of their registration.
 ///
-/// Observers store the number, which is four bytes, in place of two names. Origins are never removed: there is one for each
-/// device.
+/// Observers store the number, which is four bytes, in place of two names. Origins are never removed: there is one for
+/// each device.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     scope: Scope,
@@ -118,8 +118,8 @@ impl Origins {
         self.registered.get(id.index()).map_or(id, |registered| registered.canonical_with_device)
     }
 
-    /// The name of the device that captured a packet: that of the packet's own interface if it has a name, else that of the
-    /// origin.
+    /// The name of the device that captured a packet: that of the packet's own interface if it has a name, else that of
+    /// the origin.
     pub(crate) fn device(&self, id: OriginId, interface: Option<u32>) -> &str {
         let Some(registered) = self.registered.get(id.index()) else { return "" };
         interface.and_then(|index| registered.interfaces.get(&index)).unwrap_or(&registered.origin.device)

@@ -1,8 +1,8 @@
 //! The observer `pairs`: TCP between pairs of hosts, per device.
 //!
-//! Names and labels are those of tcp-exporter, so that its dashboard works unchanged. Values are what its code intends to
-//! count. The analysis of segments is that of the observer `streams`; without `streams`, this observer has a table of streams
-//! for itself.
+//! Names and labels are those of tcp-exporter, so that its dashboard works unchanged. Values are what its code intends
+//! to count. The analysis of segments is that of the observer `streams`; without `streams`, this observer has a table
+//! of streams for itself.
 
 mod collect;
 #[cfg(test)]

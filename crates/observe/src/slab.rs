@@ -1,7 +1,7 @@
 //! Storage for many values of one type, addressed by slot number.
 //!
-//! A `Vec` that grows copies all its values, which at half a gigabyte takes a tenth of a second. A slab grows by chunks, and
-//! values never move. Freed slots are reused, the last one first.
+//! A `Vec` that grows copies all its values, which at half a gigabyte takes a tenth of a second. A slab grows by
+//! chunks, and values never move. Freed slots are reused, the last one first.
 
 use std::num::NonZeroU32;
 

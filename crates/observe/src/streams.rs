@@ -1,11 +1,11 @@
 //! The observer `streams`: the health of each TCP stream, with the same results as Wireshark.
 //!
-//! A stream is one direction of a TCP connection. Both directions are analyzed together, because acknowledgments tell which
-//! segments of the other direction were retransmitted.
+//! A stream is one direction of a TCP connection. Both directions are analyzed together, because acknowledgments tell
+//! which segments of the other direction were retransmitted.
 //!
 //! `conversation` and `direction` hold the analysis and all the state that it needs. Counts and measurements are apart
-//! from it, in `stats`, with an entry per captured direction, so that a connection of which only one direction was captured
-//! takes less memory.
+//! from it, in `stats`, with an entry per captured direction, so that a connection of which only one direction was
+//! captured takes less memory.
 
 pub(crate) mod analysis;
 mod collect;
@@ -45,8 +45,8 @@ use crate::observer::{BatchOrigin, Chunk, Observer};
 use crate::slab::{Slab, Slot};
 use crate::{ObservedPacket, OriginId, Origins};
 
-/// The most bytes that a stream takes: a connection with one captured direction and a segment in flight. With both directions
-/// a stream takes less. A test compares this with the sizes of the types.
+/// The most bytes that a stream takes: a connection with one captured direction and a segment in flight. With both
+/// directions a stream takes less. A test compares this with the sizes of the types.
 const BYTES_PER_STREAM: usize = 504;
 
 /// Memory for the default number of streams.
@@ -55,7 +55,8 @@ const DEFAULT_MEMORY: usize = 512 << 20;
 /// Room for segments in flight, per stream. Most streams have none in flight, a few have thousands.
 const IN_FLIGHT_PER_STREAM: usize = 2;
 
-/// How many expired connections a packet removes. A packet adds at most one, so removal is faster; each takes about 100 ns.
+/// How many expired connections a packet removes. A packet adds at most one, so removal is faster; each takes about 100
+/// ns.
 const REMOVED_PER_PACKET: usize = 2;
 
 /// How many expired connections an [`advance`](Streams::advance) removes, which takes 60 µs.

@@ -1,5 +1,5 @@
-//! The cost of parsing a packet's headers, compared with that of etherparse's whole-packet parser, which handles fewer link types
-//! and does not read TCP options.
+//! The cost of parsing a packet's headers, compared with that of etherparse's whole-packet parser, which handles fewer
+//! link types and does not read TCP options.
 
 use std::hint::black_box;
 

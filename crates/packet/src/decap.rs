@@ -3,8 +3,8 @@
 //! An encapsulation is a file in `decap/` that has a `decode` function, and a row in [`DECAPSULATORS`]. `decode` is pure:
 //! it depends on its arguments only, and each carrier packet is decoded by itself.
 //!
-//! Decapsulation removes one layer. A mirrored packet that is itself encapsulated is returned unchanged: otherwise a router
-//! that mirrors its own mirror traffic would be counted without end.
+//! Decapsulation removes one layer. A mirrored packet that is itself encapsulated is returned unchanged: otherwise a
+//! router that mirrors its own mirror traffic would be counted without end.
 
 mod payload;
 mod tzsp;

@@ -3,8 +3,8 @@
 //! Captured packets may be cut by a snaplen, padded, merged by an offload engine, or malformed. So parsing never fails:
 //! what cannot be read is [`AddressFamily::Other`], `None` or [`Transport::Other`].
 //!
-//! Only the outermost IP header counts. Tags, labels and PPPoE below it are skipped, and so are IPv6 extension headers and
-//! AH above it. Packets inside of tunnels are not parsed.
+//! Only the outermost IP header counts. Tags, labels and PPPoE below it are skipped, and so are IPv6 extension headers
+//! and AH above it. Packets inside of tunnels are not parsed.
 
 mod address_family;
 mod ether;

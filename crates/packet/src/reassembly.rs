@@ -1,12 +1,13 @@
 //! Reassembly of fragmented IP datagrams.
 //!
-//! A TZSP datagram with an inner frame of 1514 bytes has 1547 bytes, so it is sent in two fragments where the MTU is 1500.
-//! A source that reads frames from a device must reassemble them, as the receiving host's kernel does for a socket. Unlike
-//! the kernel, it can also use the head of a datagram that lost a fragment: the head identifies the packet and says how
-//! long.
+//! A TZSP datagram with an inner frame of 1514 bytes has 1547 bytes, so it is sent in two fragments where the MTU is
+//! 1500. A source that reads frames from a device must reassemble them, as the receiving host's kernel does for a
+//! socket. Unlike the kernel, it can also use the head of a datagram that lost a fragment: the head identifies the
+//! packet and says how long.
 //!
-//! All state is bounded: memory by [`ReassemblyLimits::memory`], waiting by [`ReassemblyLimits::timeout`] of packet time, the number of pieces
-//! of a datagram by a constant. Incomplete datagrams are dropped, counted by [`Loss`], and their heads are delivered.
+//! All state is bounded: memory by [`ReassemblyLimits::memory`], waiting by [`ReassemblyLimits::timeout`] of packet
+//! time, the number of pieces of a datagram by a constant. Incomplete datagrams are dropped, counted by [`Loss`], and
+//! their heads are delivered.
 
 mod assembly;
 mod fragment;
@@ -97,8 +98,8 @@ pub struct ReassemblyCounters {
 pub struct Reassembler {
     limits: ReassemblyLimits,
     entries: HashMap<DatagramKey, Entry>,
-    /// The entries, oldest first. A removed entry stays here until it is the first: its number tells it from a later entry
-    /// with the same key.
+    /// The entries, oldest first. A removed entry stays here until it is the first: its number tells it from a later
+    /// entry with the same key.
     order: VecDeque<Place>,
     /// Number of the newest entry.
     last_number: u64,
@@ -203,7 +204,8 @@ impl Reassembler {
 
     /// Drops datagrams that have waited too long at `now`, in packet time.
     pub fn advance(&mut self, now: Timestamp, deliver: &mut impl FnMut(ReassembledDatagram<'_>)) {
-        // If the clock was set back, old datagrams appear to be from the future. So the distance counts in both directions.
+        // If the clock was set back, old datagrams appear to be from the future. So the distance counts in both
+        // directions.
         while let Some(place) = self.order.front()
             && u128::from(now.as_nanos().abs_diff(place.since.as_nanos())) >= self.limits.timeout.as_nanos()
         {

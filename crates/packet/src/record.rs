@@ -8,8 +8,8 @@
 //! | 12 | 4 | original length: bytes on the wire |
 //! | 16 | captured length | the packet |
 //!
-//! All numbers are little-endian. This is the packet record of a pcap file with the magic number `0xa1b23c4d`, written by a
-//! little-endian host (draft-ietf-opsawg-pcap, section 5). Records are not aligned.
+//! All numbers are little-endian. This is the packet record of a pcap file with the magic number `0xa1b23c4d`, written
+//! by a little-endian host (draft-ietf-opsawg-pcap, section 5). Records are not aligned.
 
 use crate::Timestamp;
 use crate::bytes::le_u32;

@@ -9,8 +9,8 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A point in time: nanoseconds since the Unix epoch, UTC.
 ///
-/// This is packet time: the clock of the capturing host. It covers the years up to 2554, while the 32-bit seconds of a pcap
-/// record end in 2106.
+/// This is packet time: the clock of the capturing host. It covers the years up to 2554, while the 32-bit seconds of a
+/// pcap record end in 2106.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 

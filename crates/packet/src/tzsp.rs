@@ -74,8 +74,8 @@ impl Packet<'_> {
         })
     }
 
-    /// Bytes that the packet had where it was observed, according to the tag [`Tag::ORIGINAL_LEN`]. `None` without a valid
-    /// tag: a value below the number of bytes that arrived is ignored.
+    /// Bytes that the packet had where it was observed, according to the tag [`Tag::ORIGINAL_LEN`]. `None` without a
+    /// valid tag: a value below the number of bytes that arrived is ignored.
     #[must_use]
     pub fn original_len(&self) -> Option<u32> {
         let mut tags = self.tags;

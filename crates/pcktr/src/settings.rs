@@ -1,6 +1,7 @@
 //! Settings from the environment and from flags. They are read and checked once, before anything is opened.
 //!
-//! [`table`] declares them. [`Settings::load`] parses them and returns either the settings of the chosen mode or all errors.
+//! [`table`] declares them. [`Settings::load`] parses them and returns either the settings of the chosen mode or all
+//! errors.
 
 mod declaration;
 mod error;

@@ -1,5 +1,5 @@
-//! The capture pipeline, for the modes `capture` and `observe`: each source has a thread, which reads batches, shows them to
-//! the observers, and hands them to the relay, if there is one.
+//! The capture pipeline, for the modes `capture` and `observe`: each source has a thread, which reads batches, shows
+//! them to the observers, and hands them to the relay, if there is one.
 
 mod metrics;
 mod sources;
@@ -27,14 +27,15 @@ use sources::{OpenSource, Sources};
 /// How long a capture that was told to stop waits for the collector to receive what is queued.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum bytes captured per packet where packets are only measured: the headers, with room for tags, extension headers and
-/// options. A segment of 64 KiB then takes a hundredth of the ring and of the copying.
+/// Maximum bytes captured per packet where packets are only measured: the headers, with room for tags, extension
+/// headers and options. A segment of 64 KiB then takes a hundredth of the ring and of the copying.
 const OBSERVE_SNAPLEN: u32 = 512;
 
 /// The limits of batches that are not relayed: the defaults of those that are.
 const OBSERVE_LIMITS: BatchLimits = BatchLimits { bytes: 256 << 10, delay: Duration::from_millis(50) };
 
-/// Batches of a file that wait to be sent. A file is read faster than it is sent; more would only be evicted from the CPU cache.
+/// Batches of a file that wait to be sent. A file is read faster than it is sent; more would only be evicted from the
+/// CPU cache.
 const READ_AHEAD_BATCHES: usize = 8;
 
 /// Why a capture cannot start, or did not end well.

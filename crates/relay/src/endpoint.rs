@@ -215,8 +215,8 @@ impl FromStr for Host {
     }
 }
 
-/// Whether `text` can be a host name: RFC 1123, section 2.1, plus the underscore, which is common in practice. A malformed
-/// IPv4 address, which ends in digits, is not a name.
+/// Whether `text` can be a host name: RFC 1123, section 2.1, plus the underscore, which is common in practice. A
+/// malformed IPv4 address, which ends in digits, is not a name.
 fn is_host_name(text: &str) -> bool {
     let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     (1..=MAX_NAME).contains(&text.len())

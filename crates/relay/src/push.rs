@@ -1,11 +1,11 @@
 //! The capture's end: batches to a collector, over a ZeroMQ PUSH socket.
 //!
-//! Captures hand batches to a [`RelayHandle`] and go on; the sender's thread sends them. What cannot be sent at the moment
-//! waits in a queue of bounded size. ZeroMQ gets few batches at a time, and only while there is a connection, because the
-//! queue can still drop the oldest batches, and ZeroMQ cannot.
+//! Captures hand batches to a [`RelayHandle`] and go on; the sender's thread sends them. What cannot be sent at the
+//! moment waits in a queue of bounded size. ZeroMQ gets few batches at a time, and only while there is a connection,
+//! because the queue can still drop the oldest batches, and ZeroMQ cannot.
 //!
-//! ZeroMQ never says what became of a message. But it releases the message's memory once the kernel has the last byte, and
-//! that tells how many packets have not left this process yet.
+//! ZeroMQ never says what became of a message. But it releases the message's memory once the kernel has the last byte,
+//! and that tells how many packets have not left this process yet.
 
 mod buffer_pool;
 mod connector;
@@ -87,8 +87,8 @@ impl std::fmt::Debug for Push {
 }
 
 impl Push {
-    /// Starts the relay. The collector may start later. The first resolution of its name has finished when this returns, unless
-    /// it takes longer than a second.
+    /// Starts the relay. The collector may start later. The first resolution of its name has finished when this
+    /// returns, unless it takes longer than a second.
     ///
     /// # Errors
     /// The endpoint names no host, or there is no socket or thread available.
@@ -121,8 +121,9 @@ impl Push {
         Arc::clone(&self.state)
     }
 
-    /// Ends the relay when all batches are with the kernel. With [`OverflowPolicy::Block`] that may take any time, until
-    /// [`RelayHandle::stop_waiting`]; from then on, or at once with [`OverflowPolicy::DropOldest`], it takes up to `grace`.
+    /// Ends the relay when all batches are with the kernel. With [`OverflowPolicy::Block`] that may take any time,
+    /// until [`RelayHandle::stop_waiting`]; from then on, or at once with [`OverflowPolicy::DropOldest`], it takes up
+    /// to `grace`.
     ///
     /// Returns the number of packets that were not delivered. They count as dropped.
     pub fn finish(self, grace: Duration) -> u64 {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use batch::MAX_MESSAGE;
 
-/// Messages that a PULL socket queues for each connection. The collector's memory, and what is lost when it is killed, are
-/// connections × this × the size of a batch; higher marks are not faster.
+/// Messages that a PULL socket queues for each connection. The collector's memory, and what is lost when it is killed,
+/// are connections × this × the size of a batch; higher marks are not faster.
 const RECEIVE_HIGH_WATER_MARK: i32 = 4;
 
 /// Connections that wait until ZeroMQ has accepted them; the system's limit may be lower (`net.core.somaxconn`, 4096

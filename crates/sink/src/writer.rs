@@ -53,8 +53,8 @@ enum State {
 }
 
 impl<W: Write> CaptureWriter<W> {
-    /// Begins a capture. The header of a pcapng capture is written at once, as its reader may be waiting for it. That of a
-    /// pcap capture contains the link type, and is written with the first interface.
+    /// Begins a capture. The header of a pcapng capture is written at once, as its reader may be waiting for it. That
+    /// of a pcap capture contains the link type, and is written with the first interface.
     ///
     /// # Errors
     /// The stream cannot be written.

@@ -3,8 +3,8 @@
 //! A source pushes its packets one at a time and passes the current time with them; finished batches are taken out with
 //! [`Batcher::poll_batch`]. Nothing here reads a clock.
 //!
-//! Every batch carries a watermark: no later batch of the same interface holds an older packet. The collector's merge waits
-//! for it, so an interface without packets sends an empty batch, a heartbeat, every [`HEARTBEAT`].
+//! Every batch carries a watermark: no later batch of the same interface holds an older packet. The collector's merge
+//! waits for it, so an interface without packets sends an empty batch, a heartbeat, every [`HEARTBEAT`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use packet::{Record, Timestamp};
 
 use crate::context::{CaptureContext, InterfaceOrder};
 
-/// How often an interface without packets sends its watermark. An idle device delays the merge by this much, plus the 60 ms
-/// for which the kernel holds packets back.
+/// How often an interface without packets sends its watermark. An idle device delays the merge by this much, plus the
+/// 60 ms for which the kernel holds packets back.
 pub const HEARTBEAT: Duration = Duration::from_millis(75);
 
-/// How far packets of a device can be out of order: each CPU that receives stamps its packets and puts them into the kernel's
-/// ring a little later. The newest packets are held back for this long, so that later ones can be sorted in.
+/// How far packets of a device can be out of order: each CPU that receives stamps its packets and puts them into the
+/// kernel's ring a little later. The newest packets are held back for this long, so that later ones can be sorted in.
 const DISORDER: Duration = Duration::from_micros(500);
 
-/// Longer than any batch stays open (`BATCH_DELAY` is at most 10 s). A due time further ahead was computed before the clock
-/// was set back.
+/// Longer than any batch stays open (`BATCH_DELAY` is at most 10 s). A due time further ahead was computed before the
+/// clock was set back.
 const MAX_AHEAD: Duration = Duration::from_secs(11);
 
 /// Buffers to keep for the next batches: reading from a device once can close a few of them.
@@ -103,8 +103,8 @@ impl Slot {
         self.builder.close(info, || spare.pop().unwrap_or_default())
     }
 
-    /// Closes the batch without the packets later than `horizon`, which go into the next one. Returns `None` if all of them
-    /// are later, and the batch may still grow.
+    /// Closes the batch without the packets later than `horizon`, which go into the next one. Returns `None` if all of
+    /// them are later, and the batch may still grow.
     fn close_until(
         &mut self,
         horizon: Timestamp,
@@ -186,7 +186,8 @@ impl Batcher {
         true
     }
 
-    /// Closes the batches of all interfaces when one is full: none of a file's interfaces then delays another at the collector.
+    /// Closes the batches of all interfaces when one is full: none of a file's interfaces then delays another at the
+    /// collector.
     #[inline]
     fn make_room_file(&mut self, slot: InterfaceSlot, record: &Record<'_>) {
         self.source_time = self.source_time.max(record.time);

@@ -1,8 +1,8 @@
 //! Packets of a device, live, through libpcap.
 //!
-//! The handle is non-blocking and waited for with `poll`: libpcap's own blocking read never returns while a device is idle,
-//! whatever its timeout. `immediate_mode` stays off because it costs ten times the CPU: the kernel hands packets over when a
-//! block of its ring is full, or [`FLUSH_DELAY`] after the block's first packet.
+//! The handle is non-blocking and waited for with `poll`: libpcap's own blocking read never returns while a device is
+//! idle, whatever its timeout. `immediate_mode` stays off because it costs ten times the CPU: the kernel hands packets
+//! over when a block of its ring is full, or [`FLUSH_DELAY`] after the block's first packet.
 
 mod handle;
 mod interfaces;
@@ -30,8 +30,8 @@ use handle::Handle;
 use own_traffic::OwnTraffic;
 use statistics::Statistics;
 
-/// How long a packet stays in a block of the kernel's ring that does not fill up. 10 ms costs three times the CPU at a hundred
-/// thousand packets a second; 100 ms costs no less than 50 ms.
+/// How long a packet stays in a block of the kernel's ring that does not fill up. 10 ms costs three times the CPU at a
+/// hundred thousand packets a second; 100 ms costs no less than 50 ms.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
 
 /// How much later than [`FLUSH_DELAY`] the kernel's timer may fire.
@@ -247,8 +247,8 @@ impl PacketSource for Device {
         if self.handle.is_cooked() && self.names_due.is_due(before) {
             self.refresh_names();
         }
-        // All packets captured before this time have been read, except for those in a block that the kernel has not closed
-        // yet. Unknown if there were more than could be read at once.
+        // All packets captured before this time have been read, except for those in a block that the kernel has not
+        // closed yet. Unknown if there were more than could be read at once.
         self.stages.tick(before, drained.then(|| before - (FLUSH_DELAY + FLUSH_SLACK)));
         match self.state {
             // The device may be gone, but its ring still holds the last packets.

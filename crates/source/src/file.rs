@@ -1,7 +1,7 @@
 //! Packets of a capture file: pcap of every kind, and pcapng, from a path or from standard input.
 //!
-//! A file is read as fast as its batches are taken. Packets that arrive through a pipe are handed on no later than those of a
-//! live capture.
+//! A file is read as fast as its batches are taken. Packets that arrive through a pipe are handed on no later than
+//! those of a live capture.
 
 mod error;
 mod input;
@@ -34,8 +34,8 @@ enum Content {
 }
 
 impl File {
-    /// Opens a file (`-`: standard input) and reads its header. On a pipe this waits for the first bytes. `spec` applies to the
-    /// packets, or, with `tzsp_ports`, to those unpacked from TZSP datagrams to these ports.
+    /// Opens a file (`-`: standard input) and reads its header. On a pipe this waits for the first bytes. `spec`
+    /// applies to the packets, or, with `tzsp_ports`, to those unpacked from TZSP datagrams to these ports.
     ///
     /// # Errors
     /// The file cannot be opened, or is not a capture file.

@@ -1,7 +1,7 @@
 //! The senders of mirrored packets. Each is a separate interface, named after its address.
 //!
-//! TZSP packets of type 1, which a sensor is asked to transmit, are not packets that it observed: they get an interface of
-//! their own without a listen port, so that they do not count in `tzsp_observed_*`.
+//! TZSP packets of type 1, which a sensor is asked to transmit, are not packets that it observed: they get an interface
+//! of their own without a listen port, so that they do not count in `tzsp_observed_*`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

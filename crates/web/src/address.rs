@@ -62,8 +62,8 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Whether `text` can be a host name: RFC 1123, section 2.1, and the underscore, which is common in practice. The last label of a name
-/// is not a number, so `1.2.3` is neither an address nor a name.
+/// Whether `text` can be a host name: RFC 1123, section 2.1, and the underscore, which is common in practice. The last
+/// label of a name is not a number, so `1.2.3` is neither an address nor a name.
 fn is_name(text: &str) -> bool {
     /// RFC 1035, section 2.3.4.
     const MAX_LEN: usize = 253;

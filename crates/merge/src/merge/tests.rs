@@ -558,8 +558,8 @@ fn run(config: MergeConfig, events: &[Event], after: Duration, runs: usize) -> S
             continue;
         }
         assert!(merge.bytes() <= config.max_bytes);
-        // A lower bound, because packets that went out early make up for overdue ones in number. What arrives while sources
-        // gather may wait for the window after that.
+        // A lower bound, because packets that went out early make up for overdue ones in number. What arrives while
+        // sources gather may wait for the window after that.
         let longest = config.window + config.grace.min(config.window);
         let due = waiting.iter().rev().find(|(arrived, _)| millis(now) >= *arrived + longest);
         assert!(due.is_none_or(|(_, due)| seen.times.len() as u64 >= *due), "overdue at {now}");

@@ -1,7 +1,7 @@
 //! The hash index of the table: chained buckets, added a few at a time.
 //!
-//! This is linear hashing (Litwin, VLDB 1980). A new bucket takes its entries from one other bucket, so growing costs the same
-//! with each insertion and never moves the whole index. An entry links to the next one of its bucket.
+//! This is linear hashing (Litwin, VLDB 1980). A new bucket takes its entries from one other bucket, so growing costs
+//! the same with each insertion and never moves the whole index. An entry links to the next one of its bucket.
 
 use super::Entry;
 use crate::slab::{Slab, Slot};
@@ -18,8 +18,8 @@ pub(super) const BUCKETS_PER_ENTRY: usize = 4;
 /// The buckets.
 #[derive(Debug)]
 pub(super) struct Buckets {
-    /// The first entry of each bucket. Its length follows the number of entries, so that a small table fits into few cache
-    /// lines. Its capacity is that of the full table from the start, which reserves address space but no memory.
+    /// The first entry of each bucket. Its length follows the number of entries, so that a small table fits into few
+    /// cache lines. Its capacity is that of the full table from the start, which reserves address space but no memory.
     firsts: Vec<Option<Slot>>,
     /// A power of two above the number of buckets, less one.
     mask: u32,

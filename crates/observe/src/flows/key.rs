@@ -8,13 +8,14 @@ use packet::headers::Ip;
 use super::names;
 use crate::OriginId;
 
-/// Scope, addresses and protocol in five words, which are faster to hash and to compare than the fields they come from. Both
-/// happen for every packet.
+/// Scope, addresses and protocol in five words, which are faster to hash and to compare than the fields they come from.
+/// Both happen for every packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowKey {
     from: [u64; 2],
     to: [u64; 2],
-    /// The scope in the upper 32 bits, [`IS_V4`], and the protocol in the lowest 8. Protocols without a name share a number.
+    /// The scope in the upper 32 bits, [`IS_V4`], and the protocol in the lowest 8. Protocols without a name share a
+    /// number.
     rest: u64,
 }
 
@@ -77,8 +78,8 @@ fn words(address: IpAddr) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
 }
 
-/// Protocol and total length of an IPv4 header. They are read again, because [`Ip`] skips AH, which counts as a protocol here,
-/// and limits the length to that of the frame, which a router may have truncated.
+/// Protocol and total length of an IPv4 header. They are read again, because [`Ip`] skips AH, which counts as a
+/// protocol here, and limits the length to that of the frame, which a router may have truncated.
 #[inline]
 fn fields_of_ipv4(header: &[u8]) -> Option<(u8, u32)> {
     let h = header.first_chunk::<10>()?;

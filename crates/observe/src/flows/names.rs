@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// The type of an address. `multicast` is 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291, section 2.7). `private` is RFC 1918,
-/// fc00::/7 (RFC 4193) and fe80::/10 (RFC 4291, section 2.5.6). All others are `public`, even loopback.
+/// The type of an address. `multicast` is 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291, section 2.7). `private` is RFC
+/// 1918, fc00::/7 (RFC 4193) and fe80::/10 (RFC 4291, section 2.5.6). All others are `public`, even loopback.
 pub(super) const fn address_type(address: IpAddr) -> &'static str {
     let (multicast, private) = match address {
         IpAddr::V4(address) => (address.is_multicast(), address.is_private()),

@@ -1,7 +1,7 @@
 //! The series that an origin's packets count for.
 //!
-//! A scope is a set of labels. Origins or interfaces with the same labels share a scope, because no series may be exposed twice:
-//! two routers that send TZSP to the same port, or an interface that came back with another index.
+//! A scope is a set of labels. Origins or interfaces with the same labels share a scope, because no series may be
+//! exposed twice: two routers that send TZSP to the same port, or an interface that came back with another index.
 
 use std::collections::HashMap;
 use std::sync::Arc;

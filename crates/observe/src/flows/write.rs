@@ -26,8 +26,8 @@ struct Row {
 impl Flows {
     /// Writes the series of all flows.
     ///
-    /// The lock is held while about a thousand flows are copied, which takes tens of microseconds. They are formatted without
-    /// it.
+    /// The lock is held while about a thousand flows are copied, which takes tens of microseconds. They are formatted
+    /// without it.
     pub fn write_table(shared: &Mutex<Self>, out: &mut Exposition) {
         let (series, started) = {
             let flows = shared.lock();
@@ -65,8 +65,8 @@ impl Flows {
         );
     }
 
-    /// Keys, packets and bytes of the flows in a chunk of the table, except those after the first `started` flows: such a flow
-    /// may have been removed and restarted during the scrape, after it was copied.
+    /// Keys, packets and bytes of the flows in a chunk of the table, except those after the first `started` flows: such
+    /// a flow may have been removed and restarted during the scrape, after it was copied.
     pub(super) fn counters(&self, chunk: usize, started: u64) -> impl Iterator<Item = (FlowKey, u64, u64)> {
         let flows = self.table.chunk(chunk).map(|(_, entry)| (entry.key, entry.value));
         let known = flows.filter(move |(_, flow)| flow.number <= started);

@@ -1,7 +1,7 @@
 //! The tables of pairs and of devices in a scrape.
 //!
-//! Like that of `streams`, the table of pairs is copied by chunks, and written without the lock. Interfaces without a name have
-//! the name of their origin's device, so counts with the same labels are added up first.
+//! Like that of `streams`, the table of pairs is copied by chunks, and written without the lock. Interfaces without a
+//! name have the name of their origin's device, so counts with the same labels are added up first.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;

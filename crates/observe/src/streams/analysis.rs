@@ -88,11 +88,11 @@ impl Events {
 pub struct SegmentAnalysis {
     /// The findings.
     pub events: Events,
-    /// Nanoseconds from a segment of the other direction to this one, which acknowledges it. Negative if the capture's clock
-    /// was set back in between.
+    /// Nanoseconds from a segment of the other direction to this one, which acknowledges it. Negative if the capture's
+    /// clock was set back in between.
     pub delay: Option<i64>,
-    /// The response time: nanoseconds from the other direction's last segment to this one, which carries the first data from
-    /// that segment's acknowledgment number on.
+    /// The response time: nanoseconds from the other direction's last segment to this one, which carries the first data
+    /// from that segment's acknowledgment number on.
     pub response: Option<u64>,
 }
 

@@ -11,7 +11,8 @@ use super::direction::{Direction, Scale};
 use super::in_flight::Pool;
 use super::segment::Segment;
 
-/// The time, in nanoseconds, within which a segment counts as reordered while the connection's round-trip time is unknown:
+/// The time, in nanoseconds, within which a segment counts as reordered while the connection's round-trip time is
+/// unknown:
 /// 3 ms.
 const DEFAULT_REORDERING_TIME: u64 = 3_000_000;
 
@@ -21,8 +22,8 @@ pub(super) struct Conversation {
     directions: [Direction; 2],
     /// The time of the latest SYN; [`Timestamp::ZERO`] if there was none.
     syn_at: Timestamp,
-    /// Nanoseconds from that SYN to the ACK that completes the handshake. 0 if unknown, negative if the clock was set back in
-    /// between.
+    /// Nanoseconds from that SYN to the ACK that completes the handshake. 0 if unknown, negative if the clock was set
+    /// back in between.
     initial_rtt: i64,
 }
 

@@ -78,8 +78,8 @@ impl Scale {
 }
 
 impl Direction {
-    /// In place of a number of duplicate ACKs: the other direction acknowledged segments that were not captured. Duplicate
-    /// ACKs may be missing too, so a retransmission counts as fast.
+    /// In place of a number of duplicate ACKs: the other direction acknowledged segments that were not captured.
+    /// Duplicate ACKs may be missing too, so a retransmission counts as fast.
     const ACKED_UNSEEN: u8 = u8::MAX;
 
     /// A direction without segments.
@@ -110,8 +110,8 @@ impl Direction {
         self.isn.is_some_and(|isn| isn != syn.seq)
     }
 
-    /// Whether a SYN/ACK differs from the known one. It does not reset the connection, but replaces the initial sequence number
-    /// that later SYNs are compared with.
+    /// Whether a SYN/ACK differs from the known one. It does not reset the connection, but replaces the initial
+    /// sequence number that later SYNs are compared with.
     pub(super) fn replace_isn(&mut self, syn: &Segment) -> bool {
         let differs = self.is_reused_by(syn);
         if differs {
@@ -179,8 +179,8 @@ impl Direction {
             (0, ..) => {}
             (_, false, _) => events.add(Event::WindowUpdate),
             (_, true, LastSegment::KeepAlive) => events.add(Event::KeepAliveAck),
-            // MPTCP sends its options on segments that look like duplicate ACKs (RFC 8684, section 4). So the first segment
-            // after a new MPTCP subtype is not mistaken for one.
+            // MPTCP sends its options on segments that look like duplicate ACKs (RFC 8684, section 4). So the first
+            // segment after a new MPTCP subtype is not mistaken for one.
             (_, true, _) if self.mptcp | peer.mptcp != self.mptcp_before => {}
             (_, true, _) => {
                 events.add(Event::DuplicateAck);
@@ -318,8 +318,8 @@ impl Direction {
         };
     }
 
-    /// Removes the segments in flight that a segment of the other direction acknowledges. Returns the nanoseconds since the
-    /// acknowledged segment was sent; none if that is 0, as in Wireshark.
+    /// Removes the segments in flight that a segment of the other direction acknowledges. Returns the nanoseconds since
+    /// the acknowledged segment was sent; none if that is 0, as in Wireshark.
     #[inline]
     pub(super) fn record_ack(&mut self, segment: &Segment, pool: &mut Pool) -> Option<i64> {
         let sent = pool.acknowledge(&mut self.in_flight, segment.ack)?;

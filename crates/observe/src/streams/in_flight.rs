@@ -1,6 +1,7 @@
 //! The segments in flight: sent, but not yet acknowledged.
 //!
-//! They are linked lists in one pool, so a stream with nothing in flight takes no room, and a whole list is freed in one step.
+//! They are linked lists in one pool, so a stream with nothing in flight takes no room, and a whole list is freed in
+//! one step.
 
 use packet::Timestamp;
 
@@ -118,7 +119,8 @@ impl Pool {
         true
     }
 
-    /// Removes the segments that end at `ack` or before. Returns when the oldest of those that end exactly at `ack` was sent.
+    /// Removes the segments that end at `ack` or before. Returns when the oldest of those that end exactly at `ack` was
+    /// sent.
     #[inline]
     pub(super) fn acknowledge(&mut self, list: &mut InFlight, ack: Seq) -> Option<Timestamp> {
         if list.ascending { self.acknowledge_front(list, ack) } else { self.acknowledge_any(list, ack) }

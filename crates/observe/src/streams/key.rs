@@ -23,8 +23,8 @@ pub(super) struct StreamEndpoint {
 }
 
 impl ConnectionKey {
-    /// The key of a segment, and its direction: 0 if the low endpoint sent it, 1 if the high one did. `bytes` is the captured
-    /// packet.
+    /// The key of a segment, and its direction: 0 if the low endpoint sent it, 1 if the high one did. `bytes` is the
+    /// captured packet.
     #[inline]
     pub(super) fn of(origin: OriginId, bytes: &[u8], ip: &Ip, tcp: &Tcp) -> (Self, usize) {
         let source = StreamEndpoint { address: ip.src, port: tcp.src_port };

@@ -1,7 +1,7 @@
 //! Mean and standard deviation of a quantity, in constant space.
 
-/// Count, mean and sum of squared differences from the mean, updated by Welford's method (Technometrics 4, 1962), which stays
-/// accurate when the spread is small compared with the mean.
+/// Count, mean and sum of squared differences from the mean, updated by Welford's method (Technometrics 4, 1962), which
+/// stays accurate when the spread is small compared with the mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Moments {
     mean: f64,

@@ -10,8 +10,8 @@ use packet::headers::{Tcp, TcpFlags};
 pub(super) struct Seq(pub(super) u32);
 
 impl Seq {
-    /// Not known yet. As in Wireshark, a genuine 0 is treated as unknown too, with the effect that one segment in four billion
-    /// is not compared with the ones before it.
+    /// Not known yet. As in Wireshark, a genuine 0 is treated as unknown too, with the effect that one segment in four
+    /// billion is not compared with the ones before it.
     pub(super) const UNKNOWN: Self = Self(0);
 
     /// Bytes from `earlier` to this one; negative if `earlier` is the later one.

@@ -16,8 +16,8 @@ use crate::{ObservedPacket, OriginId, Origins, Scope};
 /// The default origin.
 const HERE: OriginId = OriginId(0);
 
-/// A segment described as `milliseconds direction flags seq ack`, followed by options, whose defaults are `len=0`, `win=1000`,
-/// no `ws=`, no `mptcp=`, `a=40000` and `b=80` (ports).
+/// A segment described as `milliseconds direction flags seq ack`, followed by options, whose defaults are `len=0`,
+/// `win=1000`, no `ws=`, no `mptcp=`, `a=40000` and `b=80` (ports).
 ///
 /// `>` is from 10.0.0.1 to 10.0.0.2, `<` the reverse. Flags are letters, `-` for none.
 #[derive(Debug)]

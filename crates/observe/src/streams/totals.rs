@@ -5,8 +5,8 @@ use super::analysis::{Event, SegmentAnalysis};
 /// The unit of the bucket bounds in nanoseconds: 50 µs.
 const UNIT: u64 = 50_000;
 
-/// The upper bounds of the buckets in units: 100 µs to 10 s. They are small integers so that the compiler can compare a time
-/// with all of them at once, which is faster than a search with unpredictable branches.
+/// The upper bounds of the buckets in units: 100 µs to 10 s. They are small integers so that the compiler can compare a
+/// time with all of them at once, which is faster than a search with unpredictable branches.
 const BOUNDS: [u32; 16] =
     [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000];
 

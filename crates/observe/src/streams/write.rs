@@ -1,7 +1,7 @@
 //! The table of streams in a scrape.
 //!
-//! The table is copied by chunks of about a thousand entries, and the lock is released after each. The text is written from
-//! the copies. So packets wait for a fraction of a millisecond at most, however many streams there are.
+//! The table is copied by chunks of about a thousand entries, and the lock is released after each. The text is written
+//! from the copies. So packets wait for a fraction of a millisecond at most, however many streams there are.
 
 use metrics::Exposition;
 use parking_lot::Mutex;

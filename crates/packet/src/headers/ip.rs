@@ -23,9 +23,9 @@ pub struct Ip {
     pub dst: IpAddr,
     /// IANA protocol number of the payload, which follows IPv6 extension headers and AH.
     pub protocol: u8,
-    /// Length of header and payload in bytes, as the header says: neither Ethernet padding nor a snaplen changes it. It is
-    /// never more than the frame had on the wire. A length of 0 means that it was captured before segmentation offload (TSO,
-    /// BIG TCP): then this is the length on the wire.
+    /// Length of header and payload in bytes, as the header says: neither Ethernet padding nor a snaplen changes it. It
+    /// is never more than the frame had on the wire. A length of 0 means that it was captured before segmentation
+    /// offload (TSO, BIG TCP): then this is the length on the wire.
     pub total_len: u32,
     /// DF of IPv4. Always set for IPv6, whose routers never fragment (RFC 8200, section 4.5).
     pub dont_fragment: bool,
@@ -125,8 +125,8 @@ impl Ip {
 
     /// Advances protocol and payload past the headers for which `is_extension` holds, as far as they were captured.
     ///
-    /// etherparse's `Ipv6ExtensionsSlice` requires each header to be captured to its end, and continues after the header of
-    /// a later fragment. Each header takes at least eight bytes, so the loop ends with the packet.
+    /// etherparse's `Ipv6ExtensionsSlice` requires each header to be captured to its end, and continues after the
+    /// header of a later fragment. Each header takes at least eight bytes, so the loop ends with the packet.
     #[inline]
     fn skip_extensions(&mut self, bytes: &[u8], is_extension: impl Fn(IpNumber) -> bool) {
         while is_extension(IpNumber(self.protocol)) {

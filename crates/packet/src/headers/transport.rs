@@ -95,7 +95,8 @@ pub struct Udp {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
-    /// Length of header and payload in bytes, according to the header. In a first fragment it is that of the whole datagram.
+    /// Length of header and payload in bytes, according to the header. In a first fragment it is that of the whole
+    /// datagram.
     pub len: u16,
     /// Offset of the payload in the captured bytes.
     pub payload_at: u32,

@@ -1,4 +1,5 @@
-//! IEEE 802.11 data frames, and the headers that capturing devices put in front of them. etherparse has no parser for any.
+//! IEEE 802.11 data frames, and the headers that capturing devices put in front of them. etherparse has no parser for
+//! any.
 
 use super::ether;
 use super::network_start::NetworkStart;

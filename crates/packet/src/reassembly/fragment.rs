@@ -72,8 +72,8 @@ impl<'a> Fragment<'a> {
         })
     }
 
-    /// Whether a datagram can have this fragment: it is not empty, its length is a multiple of 8 unless it is the last, and
-    /// it does not end beyond the maximum payload (RFC 791, section 3.2; RFC 8200, section 4.5).
+    /// Whether a datagram can have this fragment: it is not empty, its length is a multiple of 8 unless it is the last,
+    /// and it does not end beyond the maximum payload (RFC 791, section 3.2; RFC 8200, section 4.5).
     #[must_use]
     pub(super) fn is_possible(&self) -> bool {
         let whole_units = self.len.is_multiple_of(8) || !self.more;

@@ -19,8 +19,8 @@ impl TzspHeader<'_> {
         Self { packet_type: PacketType::Received, encapsulation: Encapsulation::Ethernet, tags: &[] };
 }
 
-/// Appends the datagram that carries `packet` to `datagram`. A tag's value is cut at 255 bytes, as its length field has one
-/// byte.
+/// Appends the datagram that carries `packet` to `datagram`. A tag's value is cut at 255 bytes, as its length field has
+/// one byte.
 pub fn encode(header: &TzspHeader<'_>, packet: &[u8], datagram: &mut Vec<u8>) {
     datagram.extend([VERSION, header.packet_type.number()]);
     datagram.extend(header.encapsulation.number().to_be_bytes());

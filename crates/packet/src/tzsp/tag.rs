@@ -2,8 +2,8 @@
 
 use super::{Error, HEADER_LEN};
 
-/// A tag: a number, the length of its value in one byte, and the value. [`Tag::PAD`] and [`Tag::END`] consist of the number
-/// only. Unknown tags are skipped.
+/// A tag: a number, the length of its value in one byte, and the value. [`Tag::PAD`] and [`Tag::END`] consist of the
+/// number only. Unknown tags are skipped.
 ///
 /// Other tags that sensors send: 10 RSSI (a signed byte, dBm), 11 noise, 12 rate, 13 timestamp (4 bytes), 17 whether the
 /// frame check sequence was wrong, 18 channel, 40 packet count (4 bytes), 60 the sensor's MAC address (6 bytes).

@@ -3,24 +3,25 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
-use super::declaration::{Given, Setting, SettingDeclaration};
-use super::error::{Fault, SettingError, SettingErrors};
-use super::table::{self, Raw, TABLE, Values, declared};
-use super::{Mode, ModeSettings, ProgramSettings, Selection, Settings};
 use pipeline::config::{
     CaptureConfig, CollectConfig, CommonConfig, FlowBounds, Input, InputConfig, ObserveConfig, PairBounds,
     RelayConfig, StreamBounds,
 };
 
+use super::declaration::{Given, Setting, SettingDeclaration};
+use super::error::{Fault, SettingError, SettingErrors};
+use super::table::{self, Raw, TABLE, Values, declared};
+use super::{Mode, ModeSettings, ProgramSettings, Selection, Settings};
+
 /// A flag of the command line and its value.
 pub(crate) type Flag = (&'static Setting, String);
 
 impl Settings {
-    /// Reads the settings from `environment` and `flags`. A flag takes precedence over a variable. An empty or blank value
-    /// means the default. `host_name` is the default of `SOURCE_NAME`.
+    /// Reads the settings from `environment` and `flags`. A flag takes precedence over a variable. An empty or blank
+    /// value means the default. `host_name` is the default of `SOURCE_NAME`.
     ///
-    /// Settings of other modes are ignored in the environment, which programs may share, and are errors as flags. Variables
-    /// that are not settings are ignored, and need not be UTF-8.
+    /// Settings of other modes are ignored in the environment, which programs may share, and are errors as flags.
+    /// Variables that are not settings are ignored, and need not be UTF-8.
     ///
     /// # Errors
     ///

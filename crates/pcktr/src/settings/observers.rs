@@ -1,9 +1,10 @@
 //! The value of `OBSERVE`.
 
+use pipeline::config::{EnabledObservers, FlowBounds, PairBounds, StreamBounds};
+
 use super::Mode;
 use super::error::Fault;
 use super::value::{choice, list};
-use pipeline::config::{EnabledObservers, FlowBounds, PairBounds, StreamBounds};
 
 /// The observers that are enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use batch::Compression;
+use pipeline::config::{FileOrStdio, Ports};
+use relay::Endpoint;
 use serde::Deserialize;
+use sink::CaptureFormat;
 use tracing_subscriber::filter::Targets;
+use web::ListenAddress;
 
 use super::declaration::Fallback::{Absent, Computed, Text};
 use super::declaration::{BOOLEAN, Given, Setting, SettingDeclaration, settings};
 use super::error::{Fault, SettingError};
 use super::value::*;
 use super::{Mode, Selection};
-use pipeline::config::{FileOrStdio, Ports};
-use relay::Endpoint;
-use sink::CaptureFormat;
-use web::ListenAddress;
 
 const ALL: &[Mode] = &Mode::ALL;
 const CAPTURE: &[Mode] = &[Mode::Capture];

@@ -8,12 +8,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use pipeline::config::FileOrStdio;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use web::ListenAddress;
 
 use super::error::Fault;
-use pipeline::config::FileOrStdio;
-use web::ListenAddress;
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;

@@ -80,8 +80,8 @@ impl Interfaces {
         known.get(&Description::of(batch)).cloned()
     }
 
-    /// Registers the interface of a batch with the ledger and the observers, and adds it to the output unless an interface
-    /// with its source and link type is there already. Returns it, and whether its source is new.
+    /// Registers the interface of a batch with the ledger and the observers, and adds it to the output unless an
+    /// interface with its source and link type is there already. Returns it, and whether its source is new.
     pub(super) fn register<M: AsRef<[u8]>, W: Write>(
         &mut self,
         batch: &DecodedBatch<M>,

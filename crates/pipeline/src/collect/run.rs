@@ -26,8 +26,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 const DRAIN_POLL_TIMEOUT: Duration = Duration::from_millis(5);
 
 impl Collect {
-    /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the output's
-    /// reader has gone. None of these is an error.
+    /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
+    /// output's reader has gone. None of these is an error.
     ///
     /// # Errors
     /// Receiving or writing failed.

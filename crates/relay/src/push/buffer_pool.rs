@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 
-/// Buffers that are kept for later batches. A few are enough: one is filled while ZeroMQ sends others. The many buffers of
-/// a burst go back to the system.
+/// Buffers that are kept for later batches. A few are enough: one is filled while ZeroMQ sends others. The many buffers
+/// of a burst go back to the system.
 const MAX_FREE_BUFFERS: usize = 8;
 
 /// The memory of batches that have been sent.

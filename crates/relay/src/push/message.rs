@@ -44,8 +44,8 @@ impl LentMessage {
     pub(super) fn new(buf: Vec<u8>, in_flight: InFlight) -> Result<Self, zmq::Error> {
         let lent = Box::into_raw(Box::new(Lent { buf, in_flight }));
         let mut message = zmq_sys::zmq_msg_t::default();
-        // SAFETY: the buffer lies on the heap and is not touched until `release` is called; `message` is ours to initialize.
-        // If the call fails, ZeroMQ keeps no reference to either.
+        // SAFETY: the buffer lies on the heap and is not touched until `release` is called; `message` is ours to
+        // initialize. If the call fails, ZeroMQ keeps no reference to either.
         let result = unsafe {
             let (data, len) = ((*lent).buf.as_mut_ptr(), (*lent).buf.len());
             zmq_sys::zmq_msg_init_data(&raw mut message, data.cast(), len, Some(release), lent.cast())

@@ -115,8 +115,8 @@ impl RelayState {
         self.buffers.take()
     }
 
-    /// Ends all waiting: [`RelayState::send`] does not block any more, and [`Push::finish`](super::Push::finish) has a time
-    /// limit.
+    /// Ends all waiting: [`RelayState::send`] does not block any more, and [`Push::finish`](super::Push::finish) has a
+    /// time limit.
     pub fn stop_waiting(&self) {
         self.guarded.lock().queue.stop_waiting();
         self.room.notify_all();

@@ -32,7 +32,8 @@ fn stage(timing: Timing) -> Decapsulation {
     stage
 }
 
-/// An IPv4 packet with a UDP datagram to the port that carries an inner frame of `len` bytes; with `more`, its first fragment.
+/// An IPv4 packet with a UDP datagram to the port that carries an inner frame of `len` bytes; with `more`, its first
+/// fragment.
 fn frame(identification: u8, len: usize, more: bool) -> Vec<u8> {
     let mut payload = Vec::new();
     encode(&TzspHeader::ROUTER_OS, &vec![0xaa; len], &mut payload);

@@ -118,8 +118,9 @@ impl Handle {
         }
         let link_type = LinkType::from_dlt(capture.get_datalink().0 as u32);
         if interfaces::is_loopback(name) {
-            // A loopback device shows each packet twice, sent and received. libpcap drops the first, but only after the kernel
-            // has counted it and used buffer for it. Linux before 4.20 lacks the option; its counters then include both.
+            // A loopback device shows each packet twice, sent and received. libpcap drops the first, but only after the
+            // kernel has counted it and used buffer for it. Linux before 4.20 lacks the option; its counters then
+            // include both.
             let _ = setsockopt(&capture, IgnoreOutgoing, &true);
         }
         let mut handle = Self { name: name.into(), capture, link_type, filter: config.filter.clone() };

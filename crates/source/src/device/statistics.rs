@@ -71,8 +71,8 @@ fn interface_drops(device: &str) -> u64 {
     interfaces::statistic(device, "rx_missed_errors") + interfaces::statistic(device, "rx_fifo_errors")
 }
 
-/// The kernel's counters since they were last read (`PACKET_STATISTICS`, packet(7)). Reading resets them, so `pcap_stats` is
-/// never called beside this.
+/// The kernel's counters since they were last read (`PACKET_STATISTICS`, packet(7)). Reading resets them, so
+/// `pcap_stats` is never called beside this.
 #[derive(Clone, Copy, Debug, Default)]
 struct KernelCounts {
     packets: u64,

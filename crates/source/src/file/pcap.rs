@@ -1,8 +1,8 @@
 //! Classic pcap, read straight into batches.
 //!
-//! A batch consists of the records of a little-endian nanosecond file, so the file is read into the batch's memory and its
-//! records are walked once. Other kinds of pcap are converted in place. This costs 7 to 10 ns a packet, where `pcap-file`
-//! costs 10 and a copy, and libpcap 50.
+//! A batch consists of the records of a little-endian nanosecond file, so the file is read into the batch's memory and
+//! its records are walked once. Other kinds of pcap are converted in place. This costs 7 to 10 ns a packet, where
+//! `pcap-file` costs 10 and a copy, and libpcap 50.
 //!
 //! The format: draft-ietf-opsawg-pcap, sections 4 and 5.
 

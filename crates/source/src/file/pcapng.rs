@@ -1,5 +1,5 @@
-//! pcapng: several interfaces and link types in one file. Each named interface is an interface of the capture; unnamed ones
-//! cannot be told apart and form one interface per link type.
+//! pcapng: several interfaces and link types in one file. Each named interface is an interface of the capture; unnamed
+//! ones cannot be told apart and form one interface per link type.
 //!
 //! The parser is our own: `pcap-file` refuses files that all other programs read.
 
@@ -238,8 +238,8 @@ impl Interfaces {
         };
         let (bytes, time) = match packet.ticks {
             Some(ticks) => (packet.bytes, interface.clock.time(ticks)),
-            // A simple packet has no time: it gets that of the packet before it. It also does not say how much of it is padding
-            // (section 4.4).
+            // A simple packet has no time: it gets that of the packet before it. It also does not say how much of it is
+            // padding (section 4.4).
             None => {
                 let captured = packet.original.min(interface.snaplen) as usize;
                 (packet.bytes.get(..captured).unwrap_or(packet.bytes), self.latest)
@@ -271,8 +271,8 @@ impl Clock {
         });
         let offset = i128::from(self.offset) * 1_000_000_000;
         let nanos = i128::try_from(nanos).unwrap_or(i128::MAX).saturating_add(offset).max(0);
-        // A record has 32 bits for the seconds. Later times, which only broken clocks make, wrap around as in every program
-        // that writes pcap.
+        // A record has 32 bits for the seconds. Later times, which only broken clocks make, wrap around as in every
+        // program that writes pcap.
         let secs = (nanos / 1_000_000_000) as u32;
         Timestamp::from_parts(secs, (nanos % 1_000_000_000) as u32)
     }

@@ -14,11 +14,11 @@ const UDP_HEADER_LEN: usize = 8;
 /// UDP's protocol number.
 const UDP: u8 = 17;
 
-/// Finds TZSP in frames: UDP datagrams to the given ports, whatever their address. Fragments are reassembled. Datagrams that
-/// were truncated or stay incomplete are unpacked as far as they go.
+/// Finds TZSP in frames: UDP datagrams to the given ports, whatever their address. Fragments are reassembled. Datagrams
+/// that were truncated or stay incomplete are unpacked as far as they go.
 ///
-/// Limit: datagrams that a sender on this host leaves to segmentation offload pass the device in one piece that does not say
-/// where one ends and the next begins. Only the first packet of it is seen.
+/// Limit: datagrams that a sender on this host leaves to segmentation offload pass the device in one piece that does
+/// not say where one ends and the next begins. Only the first packet of it is seen.
 #[derive(Debug)]
 pub(crate) struct TzspFromFrames {
     link_type: LinkType,

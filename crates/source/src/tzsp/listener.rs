@@ -135,8 +135,8 @@ impl PacketSource for TzspListener {
             }
         };
         self.update_report();
-        // All datagrams that could be read before the call have been read, unless there were too many. The kernel stamps them
-        // a little earlier.
+        // All datagrams that could be read before the call have been read, unless there were too many. The kernel
+        // stamps them a little earlier.
         let watermark = (drained == Drained::Yes).then(|| before - STAMP_DELAY);
         self.packets.batcher.tick(now(), watermark);
         Ok(Progress::Running)
@@ -155,7 +155,8 @@ impl PacketSource for TzspListener {
     }
 }
 
-/// Fragmented IP datagrams of any protocol that the kernel gave up in this network namespace since the listener was opened:
+/// Fragmented IP datagrams of any protocol that the kernel gave up in this network namespace since the listener was
+/// opened:
 /// `ReasmFails` of IPv4 and IPv6 (RFC 4293, `ipSystemStatsReasmFails`). Linux gives one up 30 s after its first fragment
 /// (`net.ipv4.ipfrag_time`).
 #[derive(Debug)]

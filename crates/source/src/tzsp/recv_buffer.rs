@@ -45,7 +45,8 @@ pub(super) struct ReceivedMessage<'a> {
     pub(super) sender: Option<IpAddr>,
     /// When it was received (`SO_TIMESTAMPNS`, socket(7)).
     pub(super) time: Option<Timestamp>,
-    /// Datagrams that the socket had dropped by then, modulo 2^32 (`SO_RXQ_OVFL`, socket(7)). Absent before the first drop.
+    /// Datagrams that the socket had dropped by then, modulo 2^32 (`SO_RXQ_OVFL`, socket(7)). Absent before the first
+    /// drop.
     pub(super) dropped: Option<u32>,
     /// The payload is several datagrams of this length, the last of which may be shorter (`UDP_GRO`, udp(7)).
     pub(super) segment: Option<usize>,
@@ -56,7 +57,8 @@ impl RecvBuffer {
         Self { bytes: vec![0; MESSAGES * STRIDE].into_boxed_slice(), received: Vec::with_capacity(MESSAGES) }
     }
 
-    /// Receives what the socket has, as far as the buffer allows, without waiting. Returns whether the socket may have more.
+    /// Receives what the socket has, as far as the buffer allows, without waiting. Returns whether the socket may have
+    /// more.
     ///
     /// # Errors
     /// Any error of `recvmmsg` except `EAGAIN`.

@@ -17,8 +17,8 @@ pub struct TzspPorts {
     pub ports: Vec<TzspPort>,
     /// Packets that were dropped because the table of senders was full.
     pub untracked: u64,
-    /// Fragmented datagrams that could not be reassembled: by us in frames, or by the kernel for sockets, where datagrams of
-    /// every protocol count.
+    /// Fragmented datagrams that could not be reassembled: by us in frames, or by the kernel for sockets, where
+    /// datagrams of every protocol count.
     pub reassembly_failures: u64,
 }
 

@@ -20,8 +20,8 @@ const BUFFER_WANTED: usize = 16 << 20;
 /// Calls of `recvmmsg` on one socket before the other sockets and the caller get their turn.
 const ROUNDS: usize = 64;
 
-/// How long to sleep after datagrams were received, so that the next call finds more than a few: waking up for each of them
-/// costs more than everything else. At any rate that one core can process, a receive buffer of
+/// How long to sleep after datagrams were received, so that the next call finds more than a few: waking up for each of
+/// them costs more than everything else. At any rate that one core can process, a receive buffer of
 /// [`Sockets::BUFFER_NEEDED`] lasts several times as long.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -91,8 +91,8 @@ pub enum TzspError {
 }
 
 impl Sockets {
-    /// The least receive buffer that does not lose datagrams at usual rates, in bytes. Linux' default of 208 KiB loses some at
-    /// every rate.
+    /// The least receive buffer that does not lose datagrams at usual rates, in bytes. Linux' default of 208 KiB loses
+    /// some at every rate.
     pub(super) const BUFFER_NEEDED: usize = 4 << 20;
 
     /// Listens on `ports` of all addresses, IPv4 and IPv6. Port 0 lets the kernel choose.
@@ -144,8 +144,8 @@ impl Sockets {
         self.sockets.iter().map(|socket| (socket.port, &socket.counters))
     }
 
-    /// Datagrams of each port that the kernel dropped because the receive buffer was full. Datagrams that segmentation offload
-    /// merged count as one.
+    /// Datagrams of each port that the kernel dropped because the receive buffer was full. Datagrams that segmentation
+    /// offload merged count as one.
     pub(super) fn dropped(&self) -> impl Iterator<Item = (u16, u64)> {
         self.sockets.iter().map(|socket| (socket.port, socket.dropped))
     }

@@ -1,7 +1,7 @@
 //! The blocks of pcapng that packets need: draft-ietf-opsawg-pcapng, section 4.
 //!
-//! Everything else is skipped without a check: existing files have texts that are not UTF-8, options that are too short, and
-//! reserved fields that are not 0, and all other programs read their packets.
+//! Everything else is skipped without a check: existing files have texts that are not UTF-8, options that are too
+//! short, and reserved fields that are not 0, and all other programs read their packets.
 
 use packet::bytes::ByteOrder;
 

@@ -167,7 +167,8 @@ fn heads_have_the_original_length_of_their_packets() {
     three.remove(1);
     passing.pass(&three);
     passing.pass(&ipv6(3, &large, 1500)[1..]);
-    // Truncated by the router: the UDP length is the original one, then the truncated one; the inner IP length is the original.
+    // Truncated by the router: the UDP length is the original one, then the truncated one; the inner IP length is the
+    // original.
     let [whole] = &ipv4(4, &large, 9000)[..] else { panic!() };
     let mut truncated = whole[..500].to_vec();
     truncated[2..4].copy_from_slice(&500_u16.to_be_bytes());
