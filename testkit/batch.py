@@ -1,4 +1,4 @@
-"""Encodes batches, valid or not, according to the table in crates/batch/src/header.rs, without using its code."""
+"""Encodes batches, valid or not, according to the table in crates/batch/src/layout.rs, without using its code."""
 
 import struct
 import time

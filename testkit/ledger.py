@@ -23,7 +23,7 @@ class Account:
         self.runs = metrics.sum("packeteur_source_runs_total", **labels)
 
     def check_sums(self, ended=True):
-        """Checks the equations of the README's section on the ledger. The last one holds once the source has ended."""
+        """Checks the equations of docs/metrics.md, section Ledger. The last one holds once the source has ended."""
         arrived = self.received + self.lost + self.sent_before_connect + self.missing - self.recovered
         equal(
             self.sent,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use batch::{Batch, BatchLimits, DecodedBatch, Interface, SendInfo};
 use packet::{Origin, Timestamp};
 use rustix::fs::{MemfdFlags, memfd_create};
-use source::{CaptureContext, File, FilterSpec, InterfaceOrder, PacketSource, Progress, Quota};
+use source::{CaptureContext, File, InterfaceOrder, PacketSource, Progress, Quota, StagesConfig};
 
 /// What the relay would add.
 const SEND_INFO: SendInfo =
@@ -32,7 +32,7 @@ pub fn read(parts: &[&[u8]]) {
         interface_order: InterfaceOrder::Interleaved,
     };
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    let Ok(mut file) = File::open(&path, FilterSpec::KEEP_ALL, None, context) else { return };
+    let Ok(mut file) = File::open(&path, &StagesConfig::NONE, context) else { return };
     let mut sources = HashMap::new();
     loop {
         let progress = file.poll();

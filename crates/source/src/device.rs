@@ -22,8 +22,7 @@ pub use statistics::DeviceCounts;
 
 use crate::batcher::{InterfaceSlot, Timing};
 use crate::context::{CaptureContext, now};
-use crate::filter::FilterSpec;
-use crate::stages::Stages;
+use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
 use crate::{PacketSource, Progress};
 use handle::Handle;
@@ -76,15 +75,6 @@ enum State {
     },
 }
 
-/// What a device's packets go through.
-#[derive(Clone, Debug)]
-pub struct DeviceStages {
-    /// The filter and snaplen for packets that are unpacked; [`FilterSpec::KEEP_ALL`] where the kernel filters.
-    pub spec: FilterSpec,
-    /// The UDP ports whose TZSP is unpacked; `None` captures the frames themselves.
-    pub tzsp_ports: Option<Vec<u16>>,
-}
-
 impl Device {
     /// Opens a device. From here on the kernel captures.
     ///
@@ -93,7 +83,7 @@ impl Device {
     pub fn open(
         name: &str,
         config: &DeviceConfig,
-        stages: DeviceStages,
+        stages: &StagesConfig,
         context: CaptureContext,
     ) -> Result<Self, DeviceError> {
         let mut own_traffic = OwnTraffic::default();
@@ -107,8 +97,7 @@ impl Device {
             names: if handle.is_cooked() { interfaces::interfaces() } else { Vec::new() },
             ..Interface::new(origin, handle.link_type(), config.snaplen)
         });
-        let mut stages =
-            Stages::new(context.clone(), Timing::Live, stages.spec, stages.tzsp_ports.as_deref());
+        let mut stages = Stages::new(context.clone(), Timing::Live, stages);
         let slot = stages.open(Arc::clone(&interface));
         let started = now();
         Ok(Self {

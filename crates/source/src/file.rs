@@ -16,7 +16,7 @@ use packet::{LinkType, Origin};
 pub use error::FileError;
 
 use crate::context::CaptureContext;
-use crate::filter::FilterSpec;
+use crate::stages::StagesConfig;
 use crate::tzsp::TzspReport;
 use crate::{PacketSource, Progress};
 use input::Input;
@@ -34,24 +34,18 @@ enum Content {
 }
 
 impl File {
-    /// Opens a file (`-`: standard input) and reads its header. On a pipe this waits for the first bytes. `spec`
-    /// applies to the packets, or, with `tzsp_ports`, to those unpacked from TZSP datagrams to these ports.
+    /// Opens a file (`-`: standard input) and reads its header. On a pipe this waits for the first bytes.
     ///
     /// # Errors
     /// The file cannot be opened, or is not a capture file.
-    pub fn open(
-        path: &str,
-        spec: FilterSpec,
-        tzsp_ports: Option<&[u16]>,
-        context: CaptureContext,
-    ) -> Result<Self, FileError> {
+    pub fn open(path: &str, stages: &StagesConfig, context: CaptureContext) -> Result<Self, FileError> {
         let mut input = Input::open(path, &context)?;
         let magic = input.peek::<4>()?;
         let content = match magic {
             None => return Err(input.not_a_capture("it is empty")),
-            Some(pcapng::MAGIC) => Content::PcapNg(pcapng::Reader::open(input, spec, tzsp_ports, context)?),
+            Some(pcapng::MAGIC) => Content::PcapNg(pcapng::Reader::open(input, stages, context)?),
             Some(magic) => match pcap::Format::from_magic(magic) {
-                Some(format) => Content::Pcap(pcap::Reader::open(input, format, spec, tzsp_ports, context)?),
+                Some(format) => Content::Pcap(pcap::Reader::open(input, format, stages, context)?),
                 None => return Err(input.not_a_capture(hint(magic))),
             },
         };

@@ -15,9 +15,10 @@ use std::net::SocketAddr;
 use batch::Batch;
 
 pub use context::{CaptureContext, InterfaceOrder, Quota};
-pub use device::{Device, DeviceConfig, DeviceCounts, DeviceError, DeviceStages};
+pub use device::{Device, DeviceConfig, DeviceCounts, DeviceError};
 pub use file::{File, FileError};
 pub use filter::{FilterError, FilterSpec};
+pub use stages::StagesConfig;
 pub use tzsp::{TzspError, TzspListener, TzspReport};
 
 /// A source of packets, driven by its caller: [`poll`](Self::poll) reads packets into batches, and

@@ -14,6 +14,26 @@ use crate::decapsulation::Decapsulation;
 use crate::filter::{FilterSpec, FilteredBatcher};
 use crate::tzsp::TzspReport;
 
+/// What happens to the frames of a source.
+#[derive(Clone, Debug)]
+pub struct StagesConfig {
+    /// The filter and the snaplen; [`FilterSpec::KEEP_ALL`] if the kernel applies them. With TZSP, they apply to the packets
+    /// that are unpacked.
+    pub filter: FilterSpec,
+    /// The UDP ports whose TZSP is unpacked; `None` captures the frames themselves.
+    pub tzsp_ports: Option<Vec<u16>>,
+}
+
+impl StagesConfig {
+    /// Frames are captured as they are.
+    pub const NONE: Self = Self { filter: FilterSpec::KEEP_ALL, tzsp_ports: None };
+
+    /// Whether frames are captured as they are.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.filter.keeps_all() && self.tzsp_ports.is_none()
+    }
+}
+
 /// The stages after a source of frames: a device or a file.
 #[derive(Debug)]
 pub(crate) enum Stages {
@@ -26,20 +46,15 @@ pub(crate) enum Stages {
 }
 
 impl Stages {
-    /// The stages that `spec` and `decapsulate` require. `decapsulate` holds the UDP ports whose TZSP is unpacked.
-    pub(crate) fn new(
-        context: CaptureContext,
-        timing: Timing,
-        spec: FilterSpec,
-        decapsulate: Option<&[u16]>,
-    ) -> Self {
+    /// The stages that `config` requires.
+    pub(crate) fn new(context: CaptureContext, timing: Timing, config: &StagesConfig) -> Self {
         let source = Arc::clone(&context.source);
         let batcher = Batcher::new(context, timing);
-        match decapsulate {
-            None if spec.keeps_all() => Self::Batched(batcher),
-            None => Self::Filtered(FilteredBatcher::new(spec, batcher)),
+        match &config.tzsp_ports {
+            None if config.filter.keeps_all() => Self::Batched(batcher),
+            None => Self::Filtered(FilteredBatcher::new(config.filter.clone(), batcher)),
             Some(ports) => {
-                let below = FilteredBatcher::new(spec, batcher);
+                let below = FilteredBatcher::new(config.filter.clone(), batcher);
                 Self::Decapsulated(Box::new(Decapsulation::new(ports, source, timing, below)))
             }
         }

@@ -11,7 +11,9 @@ use std::time::Duration;
 use batch::{Batch, BatchLimits};
 use packet::{LinkType, Records, Timestamp};
 use proptest::prelude::*;
-use source::{CaptureContext, File, FileError, FilterSpec, InterfaceOrder, PacketSource, Progress, Quota};
+use source::{
+    CaptureContext, File, FileError, FilterSpec, InterfaceOrder, PacketSource, Progress, Quota, StagesConfig,
+};
 
 /// Time, original length, bytes.
 type Packet = (u64, u32, Vec<u8>);
@@ -74,7 +76,7 @@ impl Made {
     }
 
     fn open(&self, spec: FilterSpec, context: CaptureContext) -> Result<File, FileError> {
-        File::open(self.0.to_str().unwrap(), spec, None, context)
+        File::open(self.0.to_str().unwrap(), &StagesConfig { filter: spec, tzsp_ports: None }, context)
     }
 
     /// The batches of the file, and how reading it ended.
@@ -288,7 +290,7 @@ fn errors_say_what_is_wrong() {
     insta::assert_snapshot!(error(&huge), @"READ_FILE: `FILE` is corrupt after packet 0: the next packet claims 16777219 bytes, more than 262144");
     let stray = [pcapng::section(), pcapng::packet(7, 0, b"")].concat();
     insta::assert_snapshot!(error(&stray), @"READ_FILE: `FILE` is corrupt after packet 0: a packet refers to interface 7, which is not described");
-    let missing = File::open("/does/not/exist", FilterSpec::KEEP_ALL, None, context(None)).unwrap_err();
+    let missing = File::open("/does/not/exist", &StagesConfig::NONE, context(None)).unwrap_err();
     insta::assert_snapshot!(missing, @"READ_FILE: cannot open `/does/not/exist`: No such file or directory (os error 2)");
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use packet::LinkType;
 use packet::record::MAX_CAPTURED;
 use source::{
-    CaptureContext, Device, DeviceConfig, DeviceCounts, DeviceError, DeviceStages, File, FileError,
-    FilterError, FilterSpec, TzspError, TzspListener, TzspReport,
+    CaptureContext, Device, DeviceConfig, DeviceCounts, DeviceError, File, FileError, FilterError,
+    FilterSpec, StagesConfig, TzspError, TzspListener, TzspReport,
 };
 use tracing::info;
 
@@ -85,11 +85,11 @@ impl Sources {
             Input::TzspDevices(names, ports) => {
                 spec.compile(LinkType::ETHERNET)?;
                 for name in names {
-                    sources.add_device(name, opener.tzsp_device(name, ports, spec.clone())?);
+                    sources.add_device(name, opener.tzsp_device(name, ports, &spec)?);
                 }
             }
             Input::File(path) => {
-                let file = File::open(&path.to_string(), spec.clone(), None, opener.context)?;
+                let file = File::open(&path.to_string(), &stages(&spec, None), opener.context)?;
                 if let Some(link_type) = file.link_type() {
                     spec.compile(link_type)?;
                 }
@@ -97,7 +97,7 @@ impl Sources {
             }
             Input::TzspFile(path, ports) => {
                 spec.compile(LinkType::ETHERNET)?;
-                let file = File::open(&path.to_string(), spec, Some(ports), opener.context)?;
+                let file = File::open(&path.to_string(), &stages(&spec, Some(ports)), opener.context)?;
                 sources.tzsp.extend(file.tzsp_report());
                 sources.sources.push(OpenSource::File(Box::new(file)));
             }
@@ -137,14 +137,13 @@ impl Opener<'_> {
             promiscuous: self.config.promiscuous,
             excluded: self.peers.to_vec(),
         };
-        let stages = DeviceStages { spec: FilterSpec::KEEP_ALL, tzsp_ports: None };
-        let device = self.open(name, &config, stages)?;
+        let device = self.open(name, &config, &StagesConfig::NONE)?;
         info!(device = name, link_type = %device.interface().link_type, "capturing");
         Ok(device)
     }
 
     /// A device whose frames carry TZSP. `spec` applies to the packets inside.
-    fn tzsp_device(&self, name: &str, ports: &[u16], spec: FilterSpec) -> Result<Device, SourceError> {
+    fn tzsp_device(&self, name: &str, ports: &[u16], spec: &FilterSpec) -> Result<Device, SourceError> {
         let config = DeviceConfig {
             filter: Some(tzsp_filter(ports)),
             snaplen: MAX_CAPTURED as u32,
@@ -152,15 +151,18 @@ impl Opener<'_> {
             promiscuous: self.config.promiscuous,
             excluded: self.peers.to_vec(),
         };
-        let stages = DeviceStages { spec, tzsp_ports: Some(ports.to_vec()) };
-        let device = self.open(name, &config, stages)?;
+        let device = self.open(name, &config, &stages(spec, Some(ports)))?;
         info!(device = name, link_type = %device.interface().link_type, ?ports, "capturing TZSP");
         Ok(device)
     }
 
-    fn open(&self, name: &str, config: &DeviceConfig, stages: DeviceStages) -> Result<Device, SourceError> {
+    fn open(&self, name: &str, config: &DeviceConfig, stages: &StagesConfig) -> Result<Device, SourceError> {
         Ok(Device::open(name, config, stages, self.context.clone())?)
     }
+}
+
+fn stages(filter: &FilterSpec, tzsp_ports: Option<&[u16]>) -> StagesConfig {
+    StagesConfig { filter: filter.clone(), tzsp_ports: tzsp_ports.map(<[u16]>::to_vec) }
 }
 
 /// A pcap-filter(7) expression for TZSP to these ports. Only the first fragment of a datagram has the port.

@@ -22,8 +22,7 @@ use super::{FileError, origin};
 use crate::Progress;
 use crate::batcher::{HEARTBEAT, InterfaceSlot, Timing};
 use crate::context::{CaptureContext, now};
-use crate::filter::FilterSpec;
-use crate::stages::Stages;
+use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
 use buffer::BatchBuffer;
 
@@ -91,8 +90,7 @@ impl Reader {
     pub(super) fn open(
         mut input: Input,
         format: Format,
-        spec: FilterSpec,
-        tzsp_ports: Option<&[u16]>,
+        stages: &StagesConfig,
         context: CaptureContext,
     ) -> Result<Self, FileError> {
         let Some(header) = input.peek::<FILE_HEADER_LEN>()? else {
@@ -113,8 +111,8 @@ impl Reader {
         let origin = origin(&context.source, &input.name());
         let interface = Arc::new(Interface::new(origin, link_type, snaplen));
         let template = Template::new(Arc::clone(&interface), context.epoch);
-        let stages = (!spec.keeps_all() || tzsp_ports.is_some()).then(|| {
-            let mut stages = Stages::new(context.clone(), input.timing(), spec, tzsp_ports);
+        let stages = (!stages.is_none()).then(|| {
+            let mut stages = Stages::new(context.clone(), input.timing(), stages);
             let slot = stages.open(interface);
             (stages, slot)
         });

@@ -19,8 +19,7 @@ use super::{FileError, origin};
 use crate::Progress;
 use crate::batcher::{InterfaceSlot, Timing};
 use crate::context::{CaptureContext, now};
-use crate::filter::FilterSpec;
-use crate::stages::Stages;
+use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
 use block::{Block, Description, Packet};
 
@@ -80,8 +79,7 @@ struct Clock {
 impl Reader {
     pub(super) fn open(
         mut input: Input,
-        spec: FilterSpec,
-        tzsp_ports: Option<&[u16]>,
+        stages: &StagesConfig,
         context: CaptureContext,
     ) -> Result<Self, FileError> {
         // The first block is a section header, which has the byte order of all others.
@@ -101,7 +99,7 @@ impl Reader {
                 }
             }
         };
-        let stages = Stages::new(context.clone(), input.timing(), spec, tzsp_ports);
+        let stages = Stages::new(context.clone(), input.timing(), stages);
         let interfaces = Interfaces::default();
         Ok(Self { input, order, buf, unread, packets: 0, interfaces, stages, context })
     }
