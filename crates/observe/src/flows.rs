@@ -149,7 +149,7 @@ impl Observer for Mutex<Flows> {
 
     fn observe(&self, chunk: &mut Chunk<'_>) {
         let mut flows = self.lock();
-        for packet in &chunk.packets {
+        for packet in chunk.packets() {
             flows.observe(chunk.origin.id, packet);
         }
     }

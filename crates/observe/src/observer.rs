@@ -56,7 +56,10 @@ const CHUNK: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Chunk<'a> {
     pub(crate) origin: BatchOrigin,
-    pub(crate) packets: Vec<ObservedPacket<'a>>,
+    /// The first `len` are the packets of the chunk. They are assigned in place: moving headers into a vector would copy
+    /// them twice.
+    slots: Vec<ObservedPacket<'a>>,
+    len: usize,
     /// The analysis of each packet, so that several observers can use it. Empty if no observer has analyzed the chunk.
     pub(crate) analyses: Vec<SegmentAnalysis>,
 }
@@ -64,20 +67,33 @@ pub(crate) struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     /// An empty chunk, with room for `packets` packets, or for a full chunk if that is less.
     pub(crate) fn new(origin: BatchOrigin, packets: usize) -> Self {
-        Self { origin, packets: Vec::with_capacity(packets.min(CHUNK)), analyses: Vec::new() }
+        let headers = Headers::parse(LinkType::ETHERNET, &[], 0);
+        let empty = ObservedPacket { time: Timestamp::ZERO, wire_len: 0, bytes: &[], headers };
+        Self { origin, slots: vec![empty; packets.clamp(1, CHUNK)], len: 0, analyses: Vec::new() }
+    }
+
+    /// A chunk of these packets.
+    #[cfg(test)]
+    pub(crate) fn of(origin: BatchOrigin, packets: Vec<ObservedPacket<'a>>) -> Self {
+        Self { origin, len: packets.len(), slots: packets, analyses: Vec::new() }
+    }
+
+    /// The packets of the chunk.
+    pub(crate) fn packets(&self) -> &[ObservedPacket<'a>] {
+        self.slots.get(..self.len).unwrap_or_default()
     }
 
     /// Replaces the packets by the next ones of `records`. Returns whether there were any.
     #[inline]
     pub(crate) fn refill(&mut self, records: &mut Records<'a>, link_type: LinkType) -> bool {
-        self.packets.clear();
+        self.len = 0;
         self.analyses.clear();
-        self.packets.extend(records.take(CHUNK).map(|record| ObservedPacket {
-            time: record.time,
-            wire_len: record.original,
-            bytes: record.bytes,
-            headers: Headers::parse(link_type, record.bytes, record.original),
-        }));
-        !self.packets.is_empty()
+        for slot in &mut self.slots {
+            let Some(record) = records.next() else { break };
+            (slot.time, slot.wire_len, slot.bytes) = (record.time, record.original, record.bytes);
+            slot.headers = Headers::parse(link_type, record.bytes, record.original);
+            self.len += 1;
+        }
+        self.len > 0
     }
 }

@@ -112,7 +112,7 @@ impl Observers {
         let mut records = Records::new(batch.records);
         let mut counted = Sizes::default();
         while chunk.refill(&mut records, batch.link_type) {
-            for packet in &chunk.packets {
+            for packet in chunk.packets() {
                 counted.observe(packet.headers.family, packet.wire_len);
             }
             for observer in &self.observers {

@@ -221,9 +221,11 @@ impl Observer for Mutex<Pairs> {
         let mut pairs = self.lock();
         let origin = chunk.origin.canonical_with_device;
         if chunk.analyses.is_empty() {
-            chunk.analyses.extend(chunk.packets.iter().map(|packet| pairs.analyze(origin, packet)));
+            let mut analyses = std::mem::take(&mut chunk.analyses);
+            analyses.extend(chunk.packets().iter().map(|packet| pairs.analyze(origin, packet)));
+            chunk.analyses = analyses;
         }
-        for (packet, analysis) in chunk.packets.iter().zip(&chunk.analyses) {
+        for (packet, analysis) in chunk.packets().iter().zip(&chunk.analyses) {
             pairs.observe(origin, packet, analysis);
         }
     }

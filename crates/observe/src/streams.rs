@@ -252,7 +252,9 @@ impl Observer for Mutex<Streams> {
     fn observe(&self, chunk: &mut Chunk<'_>) {
         let mut streams = self.lock();
         let origin = chunk.origin.canonical;
-        chunk.analyses.extend(chunk.packets.iter().map(|packet| streams.observe(origin, packet)));
+        let mut analyses = std::mem::take(&mut chunk.analyses);
+        analyses.extend(chunk.packets().iter().map(|packet| streams.observe(origin, packet)));
+        chunk.analyses = analyses;
     }
 
     fn advance(&self, origin: BatchOrigin, now: Timestamp) {

@@ -146,11 +146,7 @@ fn an_analyzed_packet_is_not_analyzed_again() {
     let [with_streams, alone] = [(); 2].map(|()| Mutex::new(pairs(10)));
     let streams = Mutex::new(Streams::new(StreamsConfig::default()));
     let origin = BatchOrigin { id: HERE, canonical: HERE, canonical_with_device: HERE };
-    let chunk = || {
-        let mut chunk = Chunk::new(origin, EXCHANGE.len());
-        chunk.packets.extend(EXCHANGE.iter().map(|segment| packet(None, segment)));
-        chunk
-    };
+    let chunk = || Chunk::of(origin, EXCHANGE.iter().map(|segment| packet(None, segment)).collect());
     let mut shared = chunk();
     Observer::observe(&streams, &mut shared);
     Observer::observe(&with_streams, &mut shared);
