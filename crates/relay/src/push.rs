@@ -122,7 +122,7 @@ impl Push {
     }
 
     /// Ends the relay when all batches are with the kernel. With [`OverflowPolicy::Block`] that may take any time,
-    /// until [`RelayHandle::stop_waiting`]; from then on, or at once with [`OverflowPolicy::DropOldest`], it takes up
+    /// until [`RelayState::stop_waiting`]; from then on, or at once with [`OverflowPolicy::DropOldest`], it takes up
     /// to `grace`.
     ///
     /// Returns the number of packets that were not delivered. They count as dropped.
