@@ -22,15 +22,16 @@ use ledger::Ledger;
 use observe::Observers;
 use parking_lot::Mutex;
 use prometheus::Registry;
-use relay::{Connections, Endpoint, Message, Pull, PullError, ResolveError};
+use relay::{Connections, Endpoint, Pull, PullError, ResolveError};
 use sink::{CaptureWriter, Stream, StreamError};
 use tracing::info;
 
 use crate::config::{CollectConfig, FileOrStdio};
 use crate::{PipelineHandle, Stop, Totals};
-use clock::MergeClock;
+use clock::{MergeClock, SystemClocks};
 use collector::Collector;
 use invalid_messages::InvalidMessages;
+use run::CollectLoop;
 
 /// Why a collector does not start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -71,17 +72,12 @@ impl Shared {
 
 /// A collector that listens and has opened its output.
 pub struct Collect {
-    pull: Pull,
-    collector: Collector<Message, File>,
-    clock: MergeClock,
-    stop: Stop,
-    exit_on_end: bool,
-    shared: Arc<Shared>,
+    inner: CollectLoop<Pull, File, SystemClocks>,
 }
 
 impl fmt::Debug for Collect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collect").field("pull", &self.pull).finish_non_exhaustive()
+        f.debug_struct("Collect").field("pull", &self.inner.receiver).finish_non_exhaustive()
     }
 }
 
@@ -106,20 +102,33 @@ impl Collect {
             grace: config.merge_window / 2,
             ..merge::MergeConfig::default()
         };
-        Ok(Self {
-            pull,
+        let inner = CollectLoop {
+            receiver: pull,
             collector: Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared)),
-            clock: MergeClock::start(),
+            clock: MergeClock::new(SystemClocks::start()),
             stop,
             exit_on_end: config.exit_on_end,
             shared,
-        })
+        };
+        Ok(Self { inner })
+    }
+
+    /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
+    /// output's reader has gone. None of these is an error.
+    ///
+    /// # Errors
+    /// Receiving or writing failed.
+    pub fn run(self) -> Result<(), CollectError> {
+        self.inner.run()
     }
 
     /// A handle to read the collector's figures while it runs.
     #[must_use]
     pub fn handle(&self) -> CollectHandle {
-        CollectHandle { shared: Arc::clone(&self.shared), connections: self.pull.connections() }
+        CollectHandle {
+            shared: Arc::clone(&self.inner.shared),
+            connections: self.inner.receiver.connections(),
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! The loop of a collector's thread.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
-use relay::Message;
+use relay::{Message, Pull, PullError};
 use sink::StreamError;
 use tracing::info;
 
-use super::collector::HandleError;
-use super::{Collect, CollectError};
+use super::clock::{MergeClock, Time};
+use super::collector::{Collector, HandleError};
+use super::{CollectError, Shared};
+use crate::Stop;
 
 /// Maximum time to wait for a message before checking for a stop.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
@@ -25,13 +28,47 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// Without a message for this long, nothing more is in transit.
 const DRAIN_POLL_TIMEOUT: Duration = Duration::from_millis(5);
 
-impl Collect {
+/// Where the loop receives messages.
+pub(super) trait Receive {
+    /// A message that holds its bytes.
+    type Message: AsRef<[u8]>;
+
+    /// The next message, or `None` if none arrives within `timeout`.
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Self::Message>, PullError>;
+
+    /// The sender's address.
+    fn peer(message: &mut Self::Message) -> &str;
+}
+
+impl Receive for Pull {
+    type Message = Message;
+
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, PullError> {
+        Pull::receive(self, timeout)
+    }
+
+    fn peer(message: &mut Message) -> &str {
+        message.peer()
+    }
+}
+
+/// The loop and all that it owns. `R` receives, `W` is the output, `T` tells the time.
+pub(super) struct CollectLoop<R: Receive, W, T> {
+    pub(super) receiver: R,
+    pub(super) collector: Collector<R::Message, W>,
+    pub(super) clock: MergeClock<T>,
+    pub(super) stop: Stop,
+    pub(super) exit_on_end: bool,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
     /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
     /// output's reader has gone. None of these is an error.
     ///
     /// # Errors
     /// Receiving or writing failed.
-    pub fn run(mut self) -> Result<(), CollectError> {
+    pub(super) fn run(mut self) -> Result<(), CollectError> {
         let collected = self.collect().and_then(|()| self.drain());
         let now = self.clock.now();
         self.collector.settle(now.merge);
@@ -47,7 +84,7 @@ impl Collect {
     fn collect(&mut self) -> Result<(), CollectError> {
         while !self.stop.is_set() && !self.collector.is_full() {
             if self.collector.should_pause(self.clock.now().merge) {
-                thread::sleep(PAUSE);
+                self.clock.time().sleep(PAUSE);
                 self.write_ready()?;
                 continue;
             }
@@ -57,9 +94,7 @@ impl Collect {
                 continue;
             }
             // Before waiting, hand over what is buffered.
-            let flushing = Instant::now();
-            self.collector.flush()?;
-            self.clock.exclude_stall(flushing.elapsed());
+            self.output(Collector::flush)?;
             if self.exit_on_end && self.collector.has_ended(self.clock.now().wall) {
                 info!("all sources have ended");
                 return Ok(());
@@ -74,19 +109,19 @@ impl Collect {
     fn receive(&mut self, timeout: Duration) -> Result<bool, CollectError> {
         let mut timeout = timeout;
         for received in 0..MAX_MESSAGES_PER_POLL {
-            let Some(message) = self.pull.receive(timeout)? else { return Ok(received > 0) };
+            let Some(message) = self.receiver.receive(timeout)? else { return Ok(received > 0) };
             self.handle_message(message)?;
             timeout = Duration::ZERO;
         }
         Ok(true)
     }
 
-    fn handle_message(&mut self, message: Message) -> Result<(), CollectError> {
+    fn handle_message(&mut self, message: R::Message) -> Result<(), CollectError> {
         let now = self.clock.now();
         match self.collector.handle_message(message, now) {
             Ok(()) => Ok(()),
             Err(HandleError::Invalid(mut message, error)) => {
-                self.shared.invalid_messages.record(&error, message.peer(), now.merge);
+                self.shared.invalid_messages.record(&error, R::peer(&mut message), now.merge);
                 Ok(())
             }
             Err(HandleError::Output(error)) => Err(error.into()),
@@ -94,9 +129,18 @@ impl Collect {
     }
 
     fn write_ready(&mut self) -> Result<(), CollectError> {
-        let writing = Instant::now();
-        let written = self.collector.write_ready(self.clock.now().merge);
-        self.clock.exclude_stall(writing.elapsed());
+        let now = self.clock.now().merge;
+        self.output(|collector| collector.write_ready(now))
+    }
+
+    /// Calls `write`, and tells the merge's clock how long it took.
+    fn output(
+        &mut self,
+        write: impl FnOnce(&mut Collector<R::Message, W>) -> Result<(), StreamError>,
+    ) -> Result<(), CollectError> {
+        let started = self.clock.time().elapsed();
+        let written = write(&mut self.collector);
+        self.clock.exclude_stall(self.clock.time().elapsed().saturating_sub(started));
         Ok(written?)
     }
 
@@ -108,10 +152,16 @@ impl Collect {
 
     /// Receives what is already in transit, and writes everything.
     fn drain(&mut self) -> Result<(), CollectError> {
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
-        while !self.collector.is_full() && Instant::now() < deadline && self.receive(DRAIN_POLL_TIMEOUT)? {
+        let deadline = self.clock.time().elapsed() + DRAIN_TIMEOUT;
+        while !self.collector.is_full()
+            && self.clock.time().elapsed() < deadline
+            && self.receive(DRAIN_POLL_TIMEOUT)?
+        {
             self.write_ready()?;
         }
         Ok(self.collector.write_all(self.clock.now().merge)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

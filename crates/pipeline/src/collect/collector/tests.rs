@@ -39,7 +39,13 @@ impl Batches {
     }
 
     /// A batch of packets at these times, in nanoseconds.
-    fn message(&self, sequence: u64, sent_before: u64, packets: &[u64], info: CloseInfo) -> Vec<u8> {
+    pub(in crate::collect) fn message(
+        &self,
+        sequence: u64,
+        sent_before: u64,
+        packets: &[u64],
+        info: CloseInfo,
+    ) -> Vec<u8> {
         let template = Template::new(Arc::new(self.interface.clone()), Timestamp::from_nanos(1));
         let limits = BatchLimits { bytes: 1 << 20, delay: Duration::ZERO };
         let mut builder = Builder::new(template, limits, Order::AsTheyCame);
@@ -73,9 +79,17 @@ impl Write for Failing {
 
 /// An output that breaks after a number of bytes.
 #[derive(Clone, Default)]
-struct File {
-    bytes: Rc<RefCell<Vec<u8>>>,
-    breaks_at: Option<usize>,
+pub(in crate::collect) struct File {
+    pub(in crate::collect) bytes: Rc<RefCell<Vec<u8>>>,
+    pub(in crate::collect) breaks_at: Option<usize>,
+}
+
+impl File {
+    /// The times of its packets.
+    pub(in crate::collect) fn times(&self) -> Vec<u64> {
+        let bytes = self.bytes.borrow();
+        Records::new(bytes.get(24..).unwrap_or_default()).map(|record| record.time.as_nanos()).collect()
+    }
 }
 
 impl Write for File {
@@ -149,8 +163,7 @@ impl Bench {
     /// The times of the packets in the file.
     fn written(&mut self) -> Vec<u64> {
         self.collector.flush().unwrap();
-        let bytes = self.file.bytes.borrow();
-        Records::new(bytes.get(24..).unwrap_or_default()).map(|record| record.time.as_nanos()).collect()
+        self.file.times()
     }
 
     fn stats(&self, source: u32) -> SourceStats {
