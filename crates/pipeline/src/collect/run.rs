@@ -63,11 +63,7 @@ pub(super) struct CollectLoop<R: Receive, W, T> {
 }
 
 impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
-    /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
-    /// output's reader has gone. None of these is an error.
-    ///
-    /// # Errors
-    /// Receiving or writing failed.
+    /// See [`Collect::run`](super::Collect::run).
     pub(super) fn run(mut self) -> Result<(), CollectError> {
         let collected = self.collect().and_then(|()| self.drain());
         let now = self.clock.now();
