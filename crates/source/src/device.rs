@@ -36,11 +36,13 @@ const FLUSH_DELAY: Duration = Duration::from_millis(50);
 /// How much later than [`FLUSH_DELAY`] the kernel's timer may fire.
 const FLUSH_SLACK: Duration = Duration::from_millis(10);
 
-/// Packets taken from the ring at once. Then finished batches are handed on.
-const DISPATCH: usize = 128;
+/// Packets taken from the ring at first, and at most, at once. Twice as many each time, until a batch is finished: large
+/// packets then finish few batches at once, which would otherwise all be in memory before the relay's queue counts them.
+const MIN_DISPATCH: usize = 8;
+const MAX_DISPATCH: usize = 128;
 
 /// Packets taken from the ring before the clock and the request to stop are checked, if no batch is finished before.
-const MAX_DISPATCH: usize = 8192;
+const MAX_READ: usize = 8192;
 
 /// How often the kernel's counters are read: a system call and two small files.
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(250);
@@ -135,32 +137,33 @@ impl Device {
 
     /// Reads the packets in the ring, until a batch is finished. Returns their number, and whether the ring has no more.
     fn read_ring(&mut self) -> Result<(usize, bool), DeviceError> {
-        let mut read = 0;
-        while read < MAX_DISPATCH {
-            let packets = self.dispatch()?;
+        let (mut read, mut count) = (0, MIN_DISPATCH);
+        while read < MAX_READ {
+            let packets = self.dispatch(count)?;
             read += packets;
-            if packets < DISPATCH {
+            if packets < count {
                 return Ok((read, true));
             }
             if self.stages.has_batch() {
                 break;
             }
+            count = (2 * count).min(MAX_DISPATCH);
         }
         Ok((read, false))
     }
 
-    /// Reads up to [`DISPATCH`] packets. Returns their number.
-    fn dispatch(&mut self) -> Result<usize, DeviceError> {
+    /// Reads up to `count` packets. Returns their number.
+    fn dispatch(&mut self, count: usize) -> Result<usize, DeviceError> {
         let Self { handle, stages, slot, .. } = self;
         let slot = *slot;
         // A batch's age counts from the time of its first packet, which has waited in the ring already.
         let result = match stages {
             // The common case has no stage between the ring and the batch.
-            Stages::Batched(batcher) => handle.capture().dispatch(Some(DISPATCH), |packet| {
+            Stages::Batched(batcher) => handle.capture().dispatch(Some(count), |packet| {
                 let record = record(&packet);
                 batcher.push(slot, &record, record.time);
             }),
-            stages => handle.capture().dispatch(Some(DISPATCH), |packet| {
+            stages => handle.capture().dispatch(Some(count), |packet| {
                 let record = record(&packet);
                 stages.push(slot, &record, record.time);
             }),
