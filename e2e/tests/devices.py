@@ -4,7 +4,7 @@ import os
 import shutil
 import struct
 
-from testkit import pcapng
+from testkit import pcapng, traffic
 from testkit.build import PCKTR
 from testkit.host import Host, join
 from testkit.ledger import Account, nothing_lost
@@ -32,6 +32,17 @@ def test_any_keeps_interface_indices(testbed):
     names = [indices[struct.unpack_from("!HHI", packet.data)[2]] for packet in file.packets]
     equal(names[:4], ["near"] * 4, "interfaces of the first ping")
     equal(set(names[4:]), {"lo"}, "interfaces of the second ping")
+
+
+def test_packets_before_the_filter_are_not_counted(testbed):
+    """Packets that arrive between the opening of a device and its filter are neither captured nor counted."""
+    _keeper = traffic.sink(testbed.home, "127.0.0.1", 20100)
+    stream = traffic.Stream(testbed.home, "127.0.0.1", 20100, pause=0)
+    for number in range(5):
+        observe = testbed.observe(f"observe-{number}", device="lo", filter="udp port 20101").ready()
+        equal(observe.metrics().sum("packeteur_device_received_packets_total"), 0, "packets received")
+        observe.stop()
+    check(stream.stop() > 10_000, "too few packets for a meaningful test")
 
 
 def lose_device(testbed, command, reason):

@@ -91,7 +91,7 @@ impl Device {
         let mut own_traffic = OwnTraffic::default();
         own_traffic.add(&config.excluded);
         let handle = Handle::open(name, config, &own_traffic)?;
-        let statistics = Statistics::new(name, &handle);
+        let statistics = Statistics::new(name);
         let origin = Origin { source: Arc::clone(&context.source), device: name.into(), listen_port: None };
         let interface = Arc::new(Interface {
             description: handle.description().into(),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockFilter, SockRef};
 
 use super::own_traffic::OwnTraffic;
-use super::{FLUSH_DELAY, interfaces};
+use super::statistics::KernelCounts;
+use super::{FLUSH_DELAY, FLUSH_SLACK, interfaces};
 use crate::filter::locate_filter_error;
 
 /// How a device is captured.
@@ -124,8 +125,31 @@ impl Handle {
             let _ = setsockopt(&capture, IgnoreOutgoing, &true);
         }
         let mut handle = Self { name: name.into(), capture, link_type, filter: config.filter.clone() };
+        if own_traffic.filter(handle.filter.as_deref()).is_some() {
+            handle.discard_unfiltered();
+        }
         handle.set_filter(own_traffic)?;
         Ok(handle)
+    }
+
+    /// Discards the packets that arrived before there was a filter. The kernel has counted them; libpcap would apply the
+    /// filter to them later, so that counted packets would never be seen. No packet passes until a filter is set.
+    fn discard_unfiltered(&mut self) {
+        self.attach_drop_filter();
+        let counted = KernelCounts::read(self);
+        let mut left = counted.packets.saturating_sub(counted.drops);
+        let deadline = Instant::now() + FLUSH_DELAY + FLUSH_SLACK;
+        // On a loopback device libpcap leaves some of them out: then the time is the end.
+        while left > 0 && Instant::now() < deadline {
+            match self.capture.dispatch(None, |_| {}) {
+                Ok(0) | Err(pcap::Error::TimeoutExpired) => {
+                    let _ = self.wait(deadline.saturating_duration_since(Instant::now()));
+                }
+                Ok(read) => left = left.saturating_sub(read as u64),
+                // What is wrong shows again where packets are read.
+                Err(_) => break,
+            }
+        }
     }
 
     pub(super) fn link_type(&self) -> LinkType {
@@ -157,7 +181,11 @@ impl Handle {
             (Err(_), Some(user)) => {
                 self.capture.filter(&user, true).map_err(|error| self.filter_error(&user, &error))
             }
-            (Err(_), None) => Ok(()),
+            (Err(_), None) => {
+                // Fails if there is no filter to detach.
+                let _ = SockRef::from(&self.capture).detach_filter();
+                Ok(())
+            }
         }
     }
 

@@ -36,11 +36,8 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn new(device: &str, handle: &Handle) -> Self {
-        let mut statistics =
-            Self { device: device.into(), counts: Arc::default(), interface_before: interface_drops(device) };
-        statistics.read(handle);
-        statistics
+    pub(super) fn new(device: &str) -> Self {
+        Self { device: device.into(), counts: Arc::default(), interface_before: interface_drops(device) }
     }
 
     pub(super) fn counts(&self) -> Arc<DeviceCounts> {
@@ -74,14 +71,16 @@ fn interface_drops(device: &str) -> u64 {
 /// The kernel's counters since they were last read (`PACKET_STATISTICS`, packet(7)). Reading resets them, so
 /// `pcap_stats` is never called beside this.
 #[derive(Clone, Copy, Debug, Default)]
-struct KernelCounts {
-    packets: u64,
-    drops: u64,
+pub(super) struct KernelCounts {
+    /// Packets that passed the filter, including those dropped.
+    pub(super) packets: u64,
+    /// Packets that the ring had no room for.
+    pub(super) drops: u64,
     freezes: u64,
 }
 
 impl KernelCounts {
-    fn read(handle: &Handle) -> Self {
+    pub(super) fn read(handle: &Handle) -> Self {
         // SAFETY: all zeros is a valid value of this struct of integers.
         let mut counts: libc::tpacket_stats_v3 = unsafe { mem::zeroed() };
         let mut len = mem::size_of_val(&counts) as libc::socklen_t;
