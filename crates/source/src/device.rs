@@ -36,9 +36,11 @@ const FLUSH_DELAY: Duration = Duration::from_millis(50);
 /// How much later than [`FLUSH_DELAY`] the kernel's timer may fire.
 const FLUSH_SLACK: Duration = Duration::from_millis(10);
 
-/// Packets taken from the ring at first, and at most, at once. Twice as many each time, until a batch is finished: large
-/// packets then finish few batches at once, which would otherwise all be in memory before the relay's queue counts them.
+/// Packets taken from the ring at first. Each time after that it is twice as many, until a batch is finished: batches of
+/// large packets would otherwise pile up outside the relay's queue, which limits their memory.
 const MIN_DISPATCH: usize = 8;
+
+/// Packets taken from the ring at once, at most.
 const MAX_DISPATCH: usize = 128;
 
 /// Packets taken from the ring before the clock and the request to stop are checked, if no batch is finished before.
