@@ -126,7 +126,7 @@ impl Handle {
         }
         let mut handle = Self { name: name.into(), capture, link_type, filter: config.filter.clone() };
         if own_traffic.filter(handle.filter.as_deref()).is_some() {
-            handle.discard_unfiltered();
+            handle.discard_unfiltered()?;
         }
         handle.set_filter(own_traffic)?;
         Ok(handle)
@@ -134,22 +134,20 @@ impl Handle {
 
     /// Discards the packets that arrived before there was a filter. The kernel has counted them; libpcap would apply the
     /// filter to them later, so that counted packets would never be seen. No packet passes until a filter is set.
-    fn discard_unfiltered(&mut self) {
+    fn discard_unfiltered(&mut self) -> Result<(), DeviceError> {
         self.attach_drop_filter();
         let counted = KernelCounts::read(self);
         let mut left = counted.packets.saturating_sub(counted.drops);
         let deadline = Instant::now() + FLUSH_DELAY + FLUSH_SLACK;
         // On a loopback device libpcap leaves some of them out: then the time is the end.
         while left > 0 && Instant::now() < deadline {
-            match self.capture.dispatch(None, |_| {}) {
-                Ok(0) | Err(pcap::Error::TimeoutExpired) => {
-                    let _ = self.wait(deadline.saturating_duration_since(Instant::now()));
-                }
-                Ok(read) => left = left.saturating_sub(read as u64),
-                // What is wrong shows again where packets are read.
-                Err(_) => break,
+            let result = self.capture.dispatch(None, |_| {});
+            match self.read_result(result)? {
+                0 => self.wait(deadline.saturating_duration_since(Instant::now()))?,
+                read => left = left.saturating_sub(read as u64),
             }
         }
+        Ok(())
     }
 
     pub(super) fn link_type(&self) -> LinkType {
