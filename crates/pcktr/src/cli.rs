@@ -26,10 +26,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Vec<Flag
 
 fn command() -> Command {
     let version = format!(
-        "{} (libpcap {}, libzmq {})",
+        "{} (libpcap {}, libsodium {})",
         env!("CARGO_PKG_VERSION"),
         libraries::libpcap(),
-        libraries::libzmq()
+        libraries::libsodium()
     );
     Command::new("pcktr").version(version).override_help(help()).args(TABLE.iter().map(|setting| {
         let arg =
@@ -41,10 +41,10 @@ fn command() -> Command {
 /// The text of `--help`: the table of settings.
 fn help() -> String {
     let mut out = String::from(HEAD);
-    _ = writeln!(out, "{:<33}{:<26}MODES", "SETTING", "DEFAULT");
+    _ = writeln!(out, "{:<33}{:<23}MODES", "SETTING", "DEFAULT");
     for setting in TABLE {
         let left = format!("{}={}", setting.name, setting.value);
-        let line = format!("{left:<33}{:<26}{}", setting.default_text(), setting.modes_text());
+        let line = format!("{left:<33}{:<23}{}", setting.default_text(), setting.modes_text());
         _ = writeln!(out, "{}", line.trim_end());
         for line in wrap(&setting.meaning.replace('`', ""), WIDTH - INDENT.len()) {
             _ = writeln!(out, "{INDENT}{line}");
@@ -143,10 +143,11 @@ mod tests {
         let text = parse(["pcktr", "--version"].map(OsString::from)).unwrap_err().to_string();
         let numbers =
             text.trim_end().strip_prefix(concat!("pcktr ", env!("CARGO_PKG_VERSION"), " (libpcap "));
-        let (libpcap, libzmq) = numbers.and_then(|rest| rest.split_once(", libzmq ")).expect("both versions");
+        let (libpcap, libsodium) =
+            numbers.and_then(|rest| rest.split_once(", libsodium ")).expect("both versions");
         assert_eq!(
-            (libpcap, libzmq),
-            (libraries::libpcap().as_str(), format!("{})", libraries::libzmq()).as_str())
+            (libpcap, libsodium),
+            (libraries::libpcap().as_str(), format!("{})", libraries::libsodium()).as_str())
         );
     }
 
@@ -167,20 +168,21 @@ mod tests {
         Settings are environment variables or flags, such as RELAY_ENDPOINT or
         --relay-endpoint. A flag takes precedence. An empty value means the default.
 
-        SETTING                          DEFAULT                   MODES
-        MODE=capture|collect|observe     capture                   all
+        SETTING                          DEFAULT                MODES
+        MODE=NAME                        capture                all
             capture: capture packets and send them to a collector; collect: receive
             packets from captures, merge them in timestamp order and write them;
-            observe: only measure packets
-        DEVICE=NAME,...                  lo                        capture, observe
+            observe: only measure packets; keygen: make a key in KEY_FILE, if there is
+            none, and print its public key
+        DEVICE=NAME,...                  lo                     capture, observe
             devices to capture on; any for all devices
         ");
         let (_, end) = text.split_once("\nMETRICS_FILE=").unwrap();
         insta::assert_snapshot!(end, @r"
-        PATH                                          all
+        PATH                                       all
             also write the metrics to this file every 15 s and at exit, for
             node_exporter's textfile collector
-        LOG=FILTER                       info                      all
+        LOG=FILTER                       info                   all
             log level: off, error, warn, info, debug or trace; also per module:
             info,source=debug
 

@@ -20,10 +20,9 @@ pub(crate) fn libpcap() -> String {
     number(&text.to_string_lossy())
 }
 
-/// The version of libzmq at run time, such as `4.3.4`.
-pub(crate) fn libzmq() -> String {
-    let (major, minor, patch) = zmq::version();
-    format!("{major}.{minor}.{patch}")
+/// The version of libsodium at run time, such as `1.0.18`.
+pub(crate) fn libsodium() -> String {
+    relay::sodium_version()
 }
 
 /// The first word that begins with a digit; without one, the whole text.
@@ -38,7 +37,8 @@ const MMAP_THRESHOLD: i32 = 32 << 20;
 /// Bytes of free memory kept at the end of the heap.
 const TRIM_THRESHOLD: i32 = 256 << 20;
 
-/// Maximum number of heaps. ZeroMQ's thread frees what our threads allocate, so more heaps would only use more memory.
+/// Maximum number of heaps. Messages are freed by other threads than those that allocate them, so more heaps would only
+/// use more memory.
 const ARENAS: i32 = 2;
 
 /// Makes the allocator reuse the memory of messages. By default glibc returns each block of a batch's size to the kernel,
@@ -61,7 +61,7 @@ mod tests {
     fn versions() {
         assert_eq!(number("libpcap version 1.10.3 (with TPACKET_V3)"), "1.10.3");
         assert_eq!(number("libpcap version unknown"), "libpcap version unknown");
-        for version in [libpcap(), libzmq()] {
+        for version in [libpcap(), libsodium()] {
             assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
         }
     }

@@ -7,12 +7,13 @@ mod settings;
 mod signals;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use pipeline::{Capture, CaptureError, Collect, Ended, PipelineHandle, Stop};
+use pipeline::{Capture, CaptureError, Collect, CollectError, Ended, PipelineHandle, Stop};
 use prometheus::Registry;
 use tracing::{error, info};
 use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status};
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
             return settings::EXIT_CODE.into();
         }
     };
+    if let ModeSettings::Keygen(path) = &settings.mode {
+        return keygen(path);
+    }
     libraries::tune_allocator();
     logging::start(settings.program.log.clone());
     match run(&settings) {
@@ -54,6 +58,20 @@ fn main() -> ExitCode {
 /// Whether an error means that the settings are wrong rather than the host.
 fn is_setting(error: &anyhow::Error) -> bool {
     error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
+        || error.downcast_ref::<CollectError>().is_some_and(CollectError::is_setting)
+}
+
+/// Makes a key, unless there is one, and prints its public key.
+fn keygen(path: &Path) -> ExitCode {
+    match relay::create_secret_key(path) {
+        // A closed standard output must not look like success: the public key is what was asked for.
+        Ok(key) if writeln!(io::stdout(), "{}", key.public()).is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "{error}");
+            settings::EXIT_CODE.into()
+        }
+    }
 }
 
 /// Opens everything, then runs the mode to its end.
@@ -87,7 +105,10 @@ fn serve(
     stop: &Stop,
 ) -> anyhow::Result<Option<MetricsFile>> {
     let registry = Registry::new();
-    web::register_process(&registry, [("libpcap", libraries::libpcap()), ("libzmq", libraries::libzmq())])?;
+    web::register_process(
+        &registry,
+        [("libpcap", libraries::libpcap()), ("libsodium", libraries::libsodium())],
+    )?;
     handle.register_metrics(&registry)?;
     let tables = Arc::clone(handle);
     let metrics = Arc::new(Metrics::new(registry, move |out| tables.write_tables(out)));
@@ -118,6 +139,7 @@ impl Pipeline {
             ModeSettings::Capture(config) => Self::Capture(Capture::open(config, stop)?.into()),
             ModeSettings::Observe(config) => Self::Capture(Capture::open_observer(config, stop)?.into()),
             ModeSettings::Collect(config) => Self::Collect(Collect::open(config, stop.clone())?.into()),
+            ModeSettings::Keygen(_) => anyhow::bail!("MODE=keygen has no pipeline"),
         })
     }
 

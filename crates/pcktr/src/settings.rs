@@ -38,16 +38,22 @@ pub(crate) enum Mode {
     Collect,
     /// Measure packets.
     Observe,
+    /// Make a key.
+    Keygen,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 3] = [Self::Capture, Self::Collect, Self::Observe];
+    pub(crate) const ALL: [Self; 4] = [Self::Capture, Self::Collect, Self::Observe, Self::Keygen];
+
+    /// The modes that handle packets.
+    pub(crate) const RUNNING: [Self; 3] = [Self::Capture, Self::Collect, Self::Observe];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Capture => "capture",
             Self::Collect => "collect",
             Self::Observe => "observe",
+            Self::Keygen => "keygen",
         }
     }
 
@@ -80,6 +86,8 @@ pub(crate) enum ModeSettings {
     Collect(CollectConfig),
     /// [`Mode::Observe`].
     Observe(ObserveConfig),
+    /// [`Mode::Keygen`]: the file of the key.
+    Keygen(PathBuf),
 }
 
 impl ModeSettings {
@@ -88,6 +96,7 @@ impl ModeSettings {
             Self::Capture(_) => Mode::Capture,
             Self::Collect(_) => Mode::Collect,
             Self::Observe(_) => Mode::Observe,
+            Self::Keygen(_) => Mode::Keygen,
         }
     }
 }

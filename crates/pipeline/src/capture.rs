@@ -13,14 +13,16 @@ use std::time::{Duration, SystemTime};
 
 use batch::{Batch, BatchLimits, Interface};
 use observe::{ObservedBatch, Observers, OriginId};
-use relay::{OverflowPolicy, Push, PushConfig, RelayError, RelayHandle};
+use relay::{KeyFileError, OverflowPolicy, Push, PushConfig, PushKeys, RelayError, RelayHandle};
 use source::{CaptureContext, InterfaceOrder, PacketSource, Progress, Quota};
 use tracing::{error, info, warn};
 
 pub use metrics::CaptureHandle;
 pub use sources::SourceError;
 
-use crate::config::{CaptureConfig, CommonConfig, Input, InputConfig, ObserveConfig, RelayConfig};
+use crate::config::{
+    CaptureConfig, CaptureKeys, CommonConfig, Input, InputConfig, ObserveConfig, RelayConfig,
+};
 use crate::{Ended, Stop};
 use sources::{OpenSource, Sources};
 
@@ -47,6 +49,9 @@ pub enum CaptureError {
     /// The relay.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// The capture's own key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -56,7 +61,11 @@ impl CaptureError {
     /// Whether the settings are wrong rather than the host.
     #[must_use]
     pub const fn is_setting(&self) -> bool {
-        matches!(self, Self::Source(error) if error.is_setting())
+        match self {
+            Self::Source(error) => error.is_setting(),
+            Self::KeyFile(_) => true,
+            Self::Relay(_) | Self::Thread(_) => false,
+        }
     }
 }
 
@@ -78,7 +87,8 @@ impl Capture {
     /// # Errors
     /// A source cannot be opened, or the relay cannot start.
     pub fn open(config: &CaptureConfig, stop: &Stop) -> Result<Self, CaptureError> {
-        let push = Push::start(push_config(&config.relay, &config.input))?;
+        let keys = config.relay.keys.as_ref().map(|keys| push_keys(keys, &config.source_name)).transpose()?;
+        let push = Push::start(push_config(&config.relay, keys, &config.input))?;
         let handle = push.handle();
         let context = CaptureContext {
             source: config.source_name.as_str().into(),
@@ -156,7 +166,15 @@ fn context(common: &CommonConfig, stop: &Stop) -> CaptureContext {
     }
 }
 
-fn push_config(relay: &RelayConfig, input: &InputConfig) -> PushConfig {
+/// Reads the key of a capture that has one.
+fn push_keys(keys: &CaptureKeys, source_name: &str) -> Result<PushKeys, KeyFileError> {
+    let CaptureKeys { key_file, collector } = keys;
+    let secret = relay::read_secret_key(key_file)?;
+    info!(public_key = %secret.public(), "the relay is encrypted");
+    Ok(PushKeys { collector: *collector, secret, source: source_name.to_owned() })
+}
+
+fn push_config(relay: &RelayConfig, keys: Option<PushKeys>, input: &InputConfig) -> PushConfig {
     let (overflow, buffer_bytes) = if input.input.can_wait() {
         (OverflowPolicy::Block, relay.buffer.min(READ_AHEAD_BATCHES * relay.batch.bytes))
     } else {
@@ -164,6 +182,7 @@ fn push_config(relay: &RelayConfig, input: &InputConfig) -> PushConfig {
     };
     PushConfig {
         endpoint: relay.endpoint.clone(),
+        keys,
         buffer_bytes,
         batch_bytes: relay.batch.bytes,
         compression: relay.compression,

@@ -22,11 +22,14 @@ use ledger::Ledger;
 use observe::Observers;
 use parking_lot::Mutex;
 use prometheus::Registry;
-use relay::{Connections, Endpoint, Pull, PullError, ResolveError};
+use relay::{
+    AuthorizedKeysError, AuthorizedKeysFile, Connections, Endpoint, KeyFileError, Message, Pull, PullConfig,
+    PullError, ResolveError, Security,
+};
 use sink::{CaptureWriter, Stream, StreamError};
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::config::{CollectConfig, FileOrStdio};
+use crate::config::{CollectConfig, CollectorKeys, FileOrStdio};
 use crate::{PipelineHandle, Stop, Totals};
 use clock::{MergeClock, SystemClocks};
 use collector::Collector;
@@ -45,6 +48,20 @@ pub enum CollectError {
     /// The output cannot be opened or written.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// The collector's own key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The captures' keys.
+    #[error(transparent)]
+    AuthorizedKeys(#[from] AuthorizedKeysError),
+}
+
+impl CollectError {
+    /// Whether the settings are wrong rather than the host.
+    #[must_use]
+    pub const fn is_setting(&self) -> bool {
+        matches!(self, Self::KeyFile(_) | Self::AuthorizedKeys(_))
+    }
 }
 
 /// What the collector's thread shares with the metrics.
@@ -72,12 +89,16 @@ impl Shared {
 
 /// A collector that listens and has opened its output.
 pub struct Collect {
-    inner: CollectLoop<Pull, File, SystemClocks>,
+    pull: Pull,
+    collector: Collector<Message, File>,
+    stop: Stop,
+    exit_on_end: bool,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Collect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collect").field("pull", &self.inner.receiver).finish_non_exhaustive()
+        f.debug_struct("Collect").field("pull", &self.pull).finish_non_exhaustive()
     }
 }
 
@@ -87,30 +108,23 @@ impl Collect {
     /// # Errors
     /// An endpoint cannot be resolved or is not available, or the output cannot be opened.
     pub fn open(config: &CollectConfig, stop: Stop) -> Result<Self, CollectError> {
+        let security = config.keys.as_ref().map(security).transpose()?;
         let addresses =
             config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
-        let pull = Pull::bind(&addresses)?;
+        let pull = Pull::bind(&addresses, PullConfig { security, max_connections: config.max_connections })?;
         let stream = match &config.output {
             FileOrStdio::File(path) => Stream::create(path)?,
             FileOrStdio::Stdio => Stream::stdout()?,
         };
         let writer = CaptureWriter::new(stream, config.format)?;
-        info!(endpoints = ?pull.endpoints(), "waiting for captures");
         let shared = Shared::new(Observers::new(config.common.observers.for_collector()));
         let merge = merge::MergeConfig {
             window: config.merge_window,
             grace: config.merge_window / 2,
             ..merge::MergeConfig::default()
         };
-        let inner = CollectLoop {
-            receiver: pull,
-            collector: Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared)),
-            clock: MergeClock::new(SystemClocks::start()),
-            stop,
-            exit_on_end: config.exit_on_end,
-            shared,
-        };
-        Ok(Self { inner })
+        let collector = Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared));
+        Ok(Self { pull, collector, stop, exit_on_end: config.exit_on_end, shared })
     }
 
     /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
@@ -119,17 +133,33 @@ impl Collect {
     /// # Errors
     /// Receiving or writing failed.
     pub fn run(self) -> Result<(), CollectError> {
-        self.inner.run()
+        let Self { pull, collector, stop, exit_on_end, shared } = self;
+        let endpoints: Vec<_> = pull.endpoints().iter().map(ToString::to_string).collect();
+        let receiver = pull.start()?;
+        info!(?endpoints, "waiting for captures");
+        let clock = MergeClock::new(SystemClocks::start());
+        CollectLoop { receiver, collector, clock, stop, exit_on_end, shared }.run()
     }
 
     /// A handle to read the collector's figures while it runs.
     #[must_use]
     pub fn handle(&self) -> CollectHandle {
-        CollectHandle {
-            shared: Arc::clone(&self.inner.shared),
-            connections: self.inner.receiver.connections(),
-        }
+        CollectHandle { shared: Arc::clone(&self.shared), connections: self.pull.connections() }
     }
+}
+
+/// Reads the keys.
+fn security(keys: &CollectorKeys) -> Result<Security, CollectError> {
+    let secret = Arc::new(relay::read_secret_key(&keys.key_file)?);
+    let authorized = AuthorizedKeysFile::open(&keys.authorized_keys)?;
+    if authorized.keys().is_empty() {
+        warn!(
+            "AUTHORIZED_KEYS: `{}` lists no keys: no capture is admitted until it does",
+            keys.authorized_keys.display()
+        );
+    }
+    info!(public_key = %secret.public(), authorized = authorized.keys().len(), "the relay is encrypted");
+    Ok(Security { secret, authorized })
 }
 
 /// Reads a collector's figures. All clones refer to the same collector.

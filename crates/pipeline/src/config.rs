@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use observe::{FlowsConfig, PairsConfig, Scope, StreamsConfig};
-use relay::Endpoint;
+use relay::{Endpoint, PublicKey};
 use sink::CaptureFormat;
 
 /// The configuration of mode `capture`.
@@ -35,8 +35,30 @@ pub struct CollectConfig {
     pub merge_window: Duration,
     /// Whether to exit when all sources seen so far have ended.
     pub exit_on_end: bool,
+    /// Whom to admit. Without keys, everybody.
+    pub keys: Option<CollectorKeys>,
+    /// The most connections of captures.
+    pub max_connections: usize,
     /// What every mode has.
     pub common: CommonConfig,
+}
+
+/// The keys of a collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorKeys {
+    /// The file of its secret key.
+    pub key_file: PathBuf,
+    /// The file that lists the captures' keys and names.
+    pub authorized_keys: PathBuf,
+}
+
+/// The keys of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureKeys {
+    /// The file of its secret key.
+    pub key_file: PathBuf,
+    /// The collector's public key.
+    pub collector: PublicKey,
 }
 
 /// The configuration of mode `observe`.
@@ -95,6 +117,8 @@ pub type Ports = Vec<u16>;
 pub struct RelayConfig {
     /// The collector.
     pub endpoint: Endpoint,
+    /// With keys, packets are encrypted, and go to their collector only.
+    pub keys: Option<CaptureKeys>,
     /// Size of the send buffer in bytes; at least one batch.
     pub buffer: usize,
     /// When a batch is closed.

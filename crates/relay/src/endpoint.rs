@@ -137,26 +137,65 @@ impl Endpoint {
         if endpoints.is_empty() { Err(EndpointError::EmptyList) } else { Ok(endpoints) }
     }
 
-    /// The addresses to listen on, in ZeroMQ's notation. ZeroMQ does not bind to names, so a name is resolved here, to
-    /// all its addresses. Blocks while it does.
+    /// The addresses to listen on: those of a name are all that it resolves to. Blocks while it is resolved.
     ///
     /// # Errors
     /// The name cannot be resolved.
-    pub fn bind_addresses(&self) -> Result<Vec<String>, ResolveError> {
-        let Self::Tcp { host: Host::Name(name), port } = self else { return Ok(vec![self.to_string()]) };
-        match (name.as_str(), *port).to_socket_addrs() {
-            Ok(found) => Ok(tcp_addresses(found)),
-            Err(why) => Err(ResolveError { endpoint: self.clone(), name: name.clone(), why }),
+    pub fn bind_addresses(&self) -> Result<Vec<BindAddress>, ResolveError> {
+        let (host, port) = match self {
+            Self::Ipc { path } => return Ok(vec![BindAddress::Unix(path.clone())]),
+            Self::Tcp { host, port } => (host, *port),
+        };
+        match host {
+            Host::Any => Ok(vec![BindAddress::Any(port)]),
+            Host::Address(address) => Ok(vec![BindAddress::Tcp(SocketAddr::new(*address, port))]),
+            Host::Name(name) => match (name.as_str(), port).to_socket_addrs() {
+                Ok(found) => Ok(tcp_addresses(found)),
+                Err(why) => Err(ResolveError { endpoint: self.clone(), name: name.clone(), why }),
+            },
+        }
+    }
+
+    /// Whether the packets stay on this host: the endpoint is a loopback address, the name `localhost`, or a Unix domain
+    /// socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Ipc { .. } => true,
+            Self::Tcp { host: Host::Address(address), .. } => address.to_canonical().is_loopback(),
+            Self::Tcp { host: Host::Name(name), .. } => name == "localhost",
+            Self::Tcp { host: Host::Any, .. } => false,
         }
     }
 }
 
-/// Each address once, in ZeroMQ's notation.
-fn tcp_addresses(found: impl Iterator<Item = SocketAddr>) -> Vec<String> {
+/// An address to listen on. [`fmt::Display`] writes it in ZeroMQ's notation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindAddress {
+    /// All addresses of this host, with this port.
+    Any(u16),
+    /// One address.
+    Tcp(SocketAddr),
+    /// A Unix domain socket, as [`Endpoint::Ipc`] names it.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any(port) => write!(f, "tcp://*:{port}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Unix(path) => write!(f, "ipc://{}", path.display()),
+        }
+    }
+}
+
+/// Each address once.
+fn tcp_addresses(found: impl Iterator<Item = SocketAddr>) -> Vec<BindAddress> {
     let mut found: Vec<_> = found.collect();
     found.sort_unstable();
     found.dedup();
-    found.into_iter().map(|address| format!("tcp://{address}")).collect()
+    found.into_iter().map(BindAddress::Tcp).collect()
 }
 
 impl FromStr for Endpoint {
@@ -320,14 +359,26 @@ mod tests {
     #[test]
     fn bind_addresses_list_each_address_once() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let names = |found: Vec<BindAddress>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
-            tcp_addresses(["[::1]:1", "127.0.0.1:1", "[::1]:1"].map(address).into_iter()),
+            names(tcp_addresses(["[::1]:1", "127.0.0.1:1", "[::1]:1"].map(address).into_iter())),
             ["tcp://127.0.0.1:1", "tcp://[::1]:1"]
         );
-        let any = Endpoint::Tcp { host: Host::Any, port: 1 };
-        assert_eq!(any.bind_addresses().unwrap(), ["tcp://*:1"]);
-        let ipc = Endpoint::Ipc { path: "x".into() };
-        assert_eq!(ipc.bind_addresses().unwrap(), ["ipc://x"]);
+        for same in ["tcp://*:1", "tcp://[::1]:1", "tcp://0.0.0.0:1", "ipc://x", "ipc://@x"] {
+            let endpoint: Endpoint = same.parse().unwrap();
+            assert_eq!(names(endpoint.bind_addresses().unwrap()), [same]);
+        }
+    }
+
+    #[test]
+    fn local_endpoints_are_those_of_this_host() {
+        let is_local = |text: &str| text.parse::<Endpoint>().unwrap().is_local();
+        for text in ["tcp://127.0.0.2:1", "tcp://[::1]:1", "tcp://localhost:1", "ipc://x"] {
+            assert!(is_local(text), "{text}");
+        }
+        for text in ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://192.0.2.1:1", "tcp://localhost.example:1"] {
+            assert!(!is_local(text), "{text}");
+        }
     }
 
     proptest! {

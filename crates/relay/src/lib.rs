@@ -1,15 +1,22 @@
 //! From captures to a collector: batches over ZeroMQ PUSH and PULL sockets.
 //!
 //! A capture starts a [`Push`] and hands it batches through a [`RelayHandle`]; a collector binds a [`Pull`]. Both name
-//! their end with an [`Endpoint`].
+//! their end with an [`Endpoint`], and may have keys: [`read_secret_key`], [`AuthorizedKeysFile`].
 
+mod authorized_keys;
 pub mod endpoint;
+mod key_file;
 mod metrics;
-mod monitor;
 pub mod pull;
 pub mod push;
-mod socket;
+mod refusal;
+mod unix;
 
-pub use endpoint::{Endpoint, EndpointError, Host, ResolveError};
-pub use pull::{Connections, Message, Pull, PullError};
-pub use push::{OverflowPolicy, Push, PushConfig, RelayError, RelayHandle, RelayState, RelayStatus};
+pub use authorized_keys::{AllowedNames, AuthorizedKeys, AuthorizedKeysError, AuthorizedKeysFile, LineError};
+pub use endpoint::{BindAddress, Endpoint, EndpointError, Host, ResolveError};
+pub use key_file::{KeyFileError, create_secret_key, read_secret_key};
+pub use pull::{Connections, Message, Pull, PullConfig, PullError, Receiver, RejectReason, Security, Sender};
+pub use push::{
+    OverflowPolicy, Push, PushConfig, PushKeys, RelayError, RelayHandle, RelayState, RelayStatus,
+};
+pub use zmtp::{KeyError, PublicKey, SecretKey, sodium_version};

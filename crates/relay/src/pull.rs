@@ -1,18 +1,38 @@
-//! The collector's end: messages of many captures, from a ZeroMQ PULL socket.
+//! The collector's end: messages of many captures.
+//!
+//! One thread accepts connections and speaks ZMTP with them ([`zmtp::Server`]); the collector's thread takes messages
+//! from a queue of bounded size. When it is full, no more messages are read, and TCP slows down the captures.
 
+mod connection;
+mod connections;
+mod listener;
+mod queue;
+mod reader;
+mod rejections;
+mod sender;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::monitor::{self, MonitorError, MonitorEvent};
-use crate::socket;
+use rustix::event::{EventfdFlags, eventfd};
+use zmtp::SecretKey;
+
+use crate::authorized_keys::AuthorizedKeysFile;
+use crate::endpoint::BindAddress;
+use listener::Listener;
+use queue::{Memory, MessageQueue};
+use reader::Reader;
+pub use rejections::{RejectReason, Rejections};
+pub use sender::Sender;
 
 /// Why the collector cannot listen or receive.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// ZeroMQ cannot open the socket.
-    #[error("COLLECT_ENDPOINT: cannot open a socket: {0}")]
-    Socket(zmq::Error),
     /// The address is taken.
     #[error(
         "COLLECT_ENDPOINT: `{endpoint}` is in use by another program: choose another port, or stop that program (`ss -ltnp` shows it)"
@@ -21,37 +41,70 @@ pub enum PullError {
         /// The endpoint.
         endpoint: String,
     },
-    /// ZeroMQ cannot bind the socket.
+    /// There is something else than a socket at the path.
+    #[error("COLLECT_ENDPOINT: `{path}` is a file, but no socket: choose another path, or remove the file")]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The address cannot be used.
     #[error("COLLECT_ENDPOINT: cannot listen at `{endpoint}`: {why}")]
     Bind {
         /// The endpoint.
         endpoint: String,
-        /// ZeroMQ's error.
-        why: zmq::Error,
+        /// The reason.
+        why: io::Error,
     },
-    /// The socket is unusable.
-    #[error("cannot receive: {0}")]
-    Receive(zmq::Error),
-    /// The monitor's thread cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
+    /// There is no thread or file descriptor available.
+    #[error("cannot start receiving: {0}")]
+    Start(io::Error),
+    /// The receiving thread has ended, after it logged why.
+    #[error("cannot receive any more")]
+    Ended,
 }
 
-/// A message in ZeroMQ's memory.
+/// Whom a collector admits.
 #[derive(Debug)]
-pub struct Message(zmq::Message);
+pub struct Security {
+    /// The collector's own key.
+    pub secret: Arc<SecretKey>,
+    /// The captures' keys.
+    pub authorized: AuthorizedKeysFile,
+}
+
+/// The configuration of the collector's end.
+#[derive(Debug)]
+pub struct PullConfig {
+    /// With keys, only their owners are admitted, and everything is encrypted.
+    pub security: Option<Security>,
+    /// The most connections at a time.
+    pub max_connections: usize,
+}
+
+/// A message and its sender.
+#[derive(Debug)]
+pub struct Message {
+    payload: zmtp::Message,
+    sender: Arc<Sender>,
+}
 
 impl Message {
-    /// The sender's address; `unknown` for a connection without one.
+    /// The connection that it came from.
     #[must_use]
-    pub fn peer(&mut self) -> &str {
-        self.0.gets("Peer-Address").unwrap_or("unknown")
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+}
+
+impl Memory for Message {
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.payload.memory()
     }
 }
 
 impl AsRef<[u8]> for Message {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.payload.as_ref()
     }
 }
 
@@ -59,38 +112,69 @@ impl AsRef<[u8]> for Message {
 #[derive(Debug, Default)]
 pub struct Connections {
     /// Connections accepted since the start.
-    pub accepted: AtomicU64,
+    accepted: AtomicU64,
     /// Connections ended since the start.
-    pub ended: AtomicU64,
+    ended: AtomicU64,
+    /// Connections refused or ended by this side, by reason.
+    pub rejections: Rejections,
 }
 
 impl Connections {
-    fn record(&self, event: MonitorEvent, endpoint: &str) {
-        match event {
-            MonitorEvent::Accepted => {
-                self.accepted.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(endpoint, "connection accepted");
-            }
-            MonitorEvent::Disconnected => {
-                self.ended.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(endpoint, "connection ended");
-            }
-            MonitorEvent::HandshakeSucceeded | MonitorEvent::HandshakeFailed | MonitorEvent::Stopped => {}
-        }
+    fn count_accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections accepted since the start.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections at present.
+    #[must_use]
+    pub fn current(&self) -> u64 {
+        // Read first: what is accepted in between must not make it negative.
+        let ended = self.ended.load(Ordering::Relaxed);
+        self.accepted().saturating_sub(ended)
     }
 }
 
-/// The collector's socket.
-pub struct Pull {
-    socket: zmq::Socket,
+/// What the receiving thread and the collector's thread share.
+#[derive(Debug)]
+struct Shared {
+    queue: MessageQueue<Message>,
     connections: Arc<Connections>,
-    endpoints: Vec<String>,
+    stopped: AtomicBool,
+    /// Wakes the receiving thread: there is room in the queue, or it has to end.
+    wake: OwnedFd,
 }
 
-impl std::fmt::Debug for Pull {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pull").field("endpoints", &self.endpoints).finish_non_exhaustive()
+impl Shared {
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
+
+    fn wake(&self) {
+        // It only fails if it was called 2^64 times without a read.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn clear_wake(&self) {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+    }
+}
+
+/// A collector's end that listens, but receives nothing yet.
+#[derive(Debug)]
+pub struct Pull {
+    listeners: Vec<Listener>,
+    endpoints: Vec<BindAddress>,
+    config: PullConfig,
+    shared: Arc<Shared>,
 }
 
 impl Pull {
@@ -100,77 +184,110 @@ impl Pull {
     ///
     /// # Errors
     /// An address is in use, or none of a group is available.
-    pub fn bind(groups: &[Vec<String>]) -> Result<Self, PullError> {
-        let context = zmq::Context::new();
-        let socket = socket::pull(&context).map_err(PullError::Socket)?;
-        let connections = Arc::new(Connections::default());
-        monitor::start(&context, &socket, "pull-monitor", {
-            let connections = Arc::clone(&connections);
-            move |event, endpoint| connections.record(event, endpoint)
-        })
-        .map_err(|error| match error {
-            MonitorError::Socket(why) => PullError::Socket(why),
-            MonitorError::Thread(why) => PullError::Thread(why),
-        })?;
-        let mut endpoints = Vec::new();
+    pub fn bind(groups: &[Vec<BindAddress>], config: PullConfig) -> Result<Self, PullError> {
+        let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
         for group in groups {
-            endpoints.extend(bind_group(&socket, group)?);
+            for (address, listener) in bind_group(group)? {
+                endpoints.push(address);
+                listeners.push(listener);
+            }
         }
-        Ok(Self { socket, connections, endpoints })
+        let shared = Shared {
+            queue: MessageQueue::new(),
+            connections: Arc::default(),
+            stopped: AtomicBool::new(false),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|errno| PullError::Start(errno.into()))?,
+        };
+        Ok(Self { listeners, endpoints, config, shared: Arc::new(shared) })
     }
 
     /// The addresses it listens on.
     #[must_use]
-    pub fn endpoints(&self) -> &[String] {
+    pub fn endpoints(&self) -> &[BindAddress] {
         &self.endpoints
     }
 
     /// The counts of connections, shared.
     #[must_use]
     pub fn connections(&self) -> Arc<Connections> {
-        Arc::clone(&self.connections)
+        Arc::clone(&self.shared.connections)
     }
 
+    /// Starts the receiving thread.
+    ///
+    /// # Errors
+    /// There is no thread or file descriptor available.
+    pub fn start(self) -> Result<Receiver, PullError> {
+        let Self { listeners, config: PullConfig { security, max_connections }, shared, .. } = self;
+        let reader = Reader::new(listeners, Arc::clone(&shared), security, max_connections);
+        let reader = reader.map_err(PullError::Start)?;
+        let closing = CloseOnDrop(Arc::clone(&shared));
+        let thread = thread::Builder::new()
+            .name("receiver".into())
+            .spawn(move || {
+                let _closing = closing;
+                reader.run();
+            })
+            .map_err(PullError::Start)?;
+        Ok(Receiver { shared, thread: Some(thread) })
+    }
+}
+
+/// Closes the queue when the receiving thread ends, also by a panic: nobody must wait for messages that cannot come.
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
+/// A collector's end that receives. When it is dropped, the connections are closed.
+#[derive(Debug)]
+pub struct Receiver {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Receiver {
     /// The next message, or `None` if none arrives within `timeout`.
     ///
     /// # Errors
-    /// The socket is unusable.
+    /// No more messages can come.
     pub fn receive(&self, timeout: Duration) -> Result<Option<Message>, PullError> {
-        match self.try_receive() {
-            Ok(None) => {}
-            done => return done,
+        let popped = self.shared.queue.pop(timeout);
+        if popped.resume {
+            self.shared.wake();
         }
-        // Rounded up: a timeout below a millisecond must not make the caller spin.
-        let millis = i64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i64::MAX);
-        match self.socket.poll(zmq::POLLIN, millis) {
-            Ok(0) | Err(zmq::Error::EINTR) => Ok(None),
-            Ok(_) => self.try_receive(),
-            Err(error) => Err(PullError::Receive(error)),
-        }
+        if popped.message.is_none() && popped.closed { Err(PullError::Ended) } else { Ok(popped.message) }
     }
+}
 
-    fn try_receive(&self) -> Result<Option<Message>, PullError> {
-        match self.socket.recv_msg(zmq::DONTWAIT) {
-            Ok(message) => Ok(Some(Message(message))),
-            Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => Ok(None),
-            Err(error) => Err(PullError::Receive(error)),
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed already.
+            let _ = thread.join();
         }
     }
 }
 
-/// Binds the addresses of one endpoint; returns those that this host has.
-fn bind_group(socket: &zmq::Socket, group: &[String]) -> Result<Vec<String>, PullError> {
+/// Listens on the addresses of one endpoint that this host has.
+fn bind_group(group: &[BindAddress]) -> Result<Vec<(BindAddress, Listener)>, PullError> {
     let mut bound = Vec::new();
     let mut unavailable = None;
-    for endpoint in group {
-        match socket.bind(endpoint) {
-            Ok(()) => bound.push(endpoint.clone()),
-            // Even if another address of the group is free: some captures would reach the other program.
-            Err(zmq::Error::EADDRINUSE) => return Err(PullError::InUse { endpoint: endpoint.clone() }),
-            Err(why) => {
-                tracing::debug!(endpoint, %why, "address not available on this host");
-                unavailable = Some(PullError::Bind { endpoint: endpoint.clone(), why });
+    for address in group {
+        match Listener::bind(address) {
+            Ok(listener) => bound.push((address.clone(), listener)),
+            Err(error @ PullError::Bind { .. }) => {
+                tracing::debug!("{error}");
+                unavailable = Some(error);
             }
+            // Even if another address of the group is free: some captures would reach the other program.
+            Err(error) => return Err(error),
         }
     }
     match unavailable {
@@ -180,34 +297,4 @@ fn bind_group(socket: &zmq::Socket, group: &[String]) -> Result<Vec<String>, Pul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepted_and_ended_connections_are_counted() {
-        let connections = Connections::default();
-        for event in [
-            MonitorEvent::Accepted,
-            MonitorEvent::HandshakeSucceeded,
-            MonitorEvent::Accepted,
-            MonitorEvent::HandshakeFailed,
-            MonitorEvent::Disconnected,
-        ] {
-            connections.record(event, "tcp://127.0.0.1:7386");
-        }
-        assert_eq!(connections.accepted.load(Ordering::Relaxed), 2);
-        assert_eq!(connections.ended.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn a_group_needs_one_available_address() {
-        let group = |addresses: &[&str]| addresses.iter().map(|&a| a.to_owned()).collect::<Vec<_>>();
-        let pull = Pull::bind(&[group(&["inproc://a", "nonsense"])]).unwrap();
-        assert_eq!(pull.endpoints(), ["inproc://a"]);
-        assert!(pull.receive(Duration::ZERO).unwrap().is_none());
-        let error = Pull::bind(&[group(&["inproc://a"]), group(&["nonsense"])]).unwrap_err();
-        assert_eq!(error.to_string(), "COLLECT_ENDPOINT: cannot listen at `nonsense`: Invalid argument");
-        let error = Pull::bind(&[group(&["inproc://a", "inproc://a"])]).unwrap_err();
-        assert!(error.to_string().starts_with("COLLECT_ENDPOINT: `inproc://a` is in use"), "{error}");
-    }
-}
+mod tests;

@@ -1,18 +1,18 @@
-//! The capture's end: batches to a collector, over a ZeroMQ PUSH socket.
+//! The capture's end: batches to a collector, as a ZeroMQ PUSH socket sends them ([`zmtp::Client`]).
 //!
-//! Captures hand batches to a [`RelayHandle`] and go on; the sender's thread sends them. What cannot be sent at the
-//! moment waits in a queue of bounded size. ZeroMQ gets few batches at a time, and only while there is a connection,
-//! because the queue can still drop the oldest batches, and ZeroMQ cannot.
-//!
-//! ZeroMQ never says what became of a message. But it releases the message's memory once the kernel has the last byte,
-//! and that tells how many packets have not left this process yet.
+//! Captures hand batches to a [`RelayHandle`] and go on; the sender's thread sends them, one at a time, while there is a
+//! connection. What cannot be sent at the moment waits in a queue of bounded size, which can still drop the oldest
+//! batches. A batch that was being sent when the connection was lost is sent again over the next one; the collector
+//! discards the part that it has.
 
 mod buffer_pool;
+mod connection;
 mod connector;
-mod message;
 mod queue;
+mod retry;
 mod sender;
 mod state;
+mod target;
 
 use std::io;
 use std::sync::Arc;
@@ -20,25 +20,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use batch::Compression;
+use zmtp::{PublicKey, SecretKey};
 
-use crate::monitor::{self, MonitorError, MonitorEvent};
-use crate::{Endpoint, Host, socket};
+use crate::{Endpoint, Host};
 use sender::Sender;
 pub use state::RelayState;
 
 pub use queue::OverflowPolicy;
-
-/// The most batches that ZeroMQ holds. Higher marks are slower, and lose more when the collector is killed.
-const MAX_IN_FLIGHT: usize = 16;
-
-/// The most bytes that ZeroMQ holds: [`MAX_IN_FLIGHT`] batches of the default size.
-const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
 
 /// The configuration of a relay.
 #[derive(Clone, Debug)]
 pub struct PushConfig {
     /// The collector's endpoint.
     pub endpoint: Endpoint,
+    /// With keys, everything is encrypted, and goes to their collector only.
+    pub keys: Option<PushKeys>,
     /// The most bytes of batches that wait.
     pub buffer_bytes: usize,
     /// Bytes at which a batch closes.
@@ -47,6 +43,17 @@ pub struct PushConfig {
     pub compression: Compression,
     /// What happens when the buffer is full.
     pub overflow: OverflowPolicy,
+}
+
+/// The keys of a capture.
+#[derive(Clone, Debug)]
+pub struct PushKeys {
+    /// The collector's public key.
+    pub collector: PublicKey,
+    /// The capture's own key.
+    pub secret: SecretKey,
+    /// The name under which the capture sends.
+    pub source: String,
 }
 
 /// Why the relay cannot start.
@@ -58,26 +65,15 @@ pub enum RelayError {
         /// The endpoint.
         endpoint: Endpoint,
     },
-    /// ZeroMQ cannot open the socket.
-    #[error("RELAY_ENDPOINT: cannot open a socket to `{endpoint}`: {why}")]
-    Socket {
-        /// The endpoint.
-        endpoint: Endpoint,
-        /// ZeroMQ's error.
-        why: zmq::Error,
-    },
-    /// A thread cannot be started.
-    #[error("cannot start the relay's threads: {0}")]
-    Thread(#[from] io::Error),
+    /// A thread or file descriptor is not available.
+    #[error("cannot start the relay: {0}")]
+    Start(#[from] io::Error),
 }
 
 /// A running relay.
 pub struct Push {
     state: Arc<RelayState>,
     sender: JoinHandle<()>,
-    monitor: JoinHandle<()>,
-    /// Closed last, by [`Push::finish`].
-    context: zmq::Context,
 }
 
 impl std::fmt::Debug for Push {
@@ -91,28 +87,18 @@ impl Push {
     /// returns, unless it takes longer than a second.
     ///
     /// # Errors
-    /// The endpoint names no host, or there is no socket or thread available.
+    /// The endpoint names no host, or there is no thread or file descriptor available.
     pub fn start(config: PushConfig) -> Result<Self, RelayError> {
-        let PushConfig { endpoint, buffer_bytes, batch_bytes, compression, overflow } = config;
+        let PushConfig { endpoint, keys, buffer_bytes, batch_bytes, compression, overflow } = config;
         if matches!(endpoint, Endpoint::Tcp { host: Host::Any, .. }) {
             return Err(RelayError::AnyHost { endpoint });
         }
-        let failed = |why| RelayError::Socket { endpoint: endpoint.clone(), why };
-        let context = zmq::Context::new();
-        let in_flight = (MAX_IN_FLIGHT_BYTES / batch_bytes.max(1)).clamp(2, MAX_IN_FLIGHT);
-        let socket = socket::push(&context, in_flight).map_err(failed)?;
-        let state = Arc::new(RelayState::new(endpoint.to_string(), buffer_bytes, overflow, batch_bytes));
-        let monitor =
-            monitor::start(&context, &socket, "relay-monitor", record_events(&state)).map_err(|error| {
-                match error {
-                    MonitorError::Socket(why) => failed(why),
-                    MonitorError::Thread(why) => RelayError::Thread(why),
-                }
-            })?;
+        let state = RelayState::new(endpoint.to_string(), buffer_bytes, overflow, batch_bytes)?;
+        let state = Arc::new(state);
         connector::start(&endpoint, &state)?;
-        let sender = Sender::new(socket, Arc::clone(&state), compression);
+        let sender = Sender::new(keys, Arc::clone(&state), compression);
         let sender = thread::Builder::new().name("relay".into()).spawn(move || sender.run())?;
-        Ok(Self { state, sender, monitor, context })
+        Ok(Self { state, sender })
     }
 
     /// A handle for captures and metrics.
@@ -128,34 +114,9 @@ impl Push {
     /// Returns the number of packets that were not delivered. They count as dropped.
     pub fn finish(self, grace: Duration) -> u64 {
         self.state.drain(grace);
-        // The sender closes the socket, which ends the monitor. A panic was printed already.
+        // A panic was printed already.
         let _ = self.sender.join();
-        let _ = self.monitor.join();
-        // Blocks until ZeroMQ's own buffer is empty, for the time of the socket's linger option.
-        drop(self.context);
         self.state.undelivered()
-    }
-}
-
-/// Follows the monitor's events.
-fn record_events(state: &Arc<RelayState>) -> impl FnMut(MonitorEvent, &str) + Send + 'static {
-    let state = Arc::clone(state);
-    let mut reported = false;
-    move |event, _| match event {
-        MonitorEvent::HandshakeSucceeded => {
-            reported = false;
-            state.set_connected();
-        }
-        MonitorEvent::Disconnected => state.set_disconnected(),
-        MonitorEvent::HandshakeFailed => {
-            if !std::mem::replace(&mut reported, true) {
-                tracing::warn!(
-                    collector = state.collector(),
-                    "the peer at RELAY_ENDPOINT is not a ZeroMQ collector"
-                );
-            }
-        }
-        MonitorEvent::Accepted | MonitorEvent::Stopped => {}
     }
 }
 
@@ -169,15 +130,15 @@ pub struct RelayStatus {
     pub connected: bool,
     /// Connections to the collector.
     pub connections: u64,
-    /// Batches that ZeroMQ accepted.
+    /// Batches that are with the kernel.
     pub sent_batches: u64,
-    /// Packets that ZeroMQ accepted, less those that it still held when the relay was abandoned.
+    /// Packets that are with the kernel.
     pub sent_packets: u64,
-    /// Bytes of the batches that ZeroMQ accepted.
+    /// Bytes of the batches that are with the kernel.
     pub sent_bytes: u64,
     /// Packets that were dropped: the buffer was full, sending failed, or the relay was abandoned.
     pub dropped_packets: u64,
-    /// Packets that wait to be sent, or that ZeroMQ holds.
+    /// Packets that wait to be sent.
     pub queued_packets: u64,
     /// Bytes of memory that they use.
     pub queued_bytes: u64,

@@ -55,7 +55,7 @@ impl Setting {
 
     /// The modes as `--help` prints them.
     pub(crate) fn modes_text(&self) -> String {
-        if self.modes.len() == Mode::ALL.len() {
+        if Mode::RUNNING.iter().all(|mode| self.modes.contains(mode)) {
             return "all".to_owned();
         }
         self.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
 use pipeline::config::{
-    CaptureConfig, CollectConfig, CommonConfig, FlowBounds, Input, InputConfig, ObserveConfig, PairBounds,
-    RelayConfig, StreamBounds,
+    CaptureConfig, CaptureKeys, CollectConfig, CollectorKeys, CommonConfig, FlowBounds, Input, InputConfig,
+    ObserveConfig, PairBounds, RelayConfig, StreamBounds,
 };
 
 use super::declaration::{Given, Setting, SettingDeclaration};
@@ -53,6 +53,7 @@ impl Settings {
         });
 
         errors.extend(conflicts(&raw));
+        errors.extend(missing_keys(&raw, mode));
         let device_given = raw.device.text.is_some();
         match raw.values() {
             Ok(values) if errors.is_empty() => Ok(resolve(values, device_given, host_name)),
@@ -128,6 +129,41 @@ fn conflicts(raw: &Raw) -> impl Iterator<Item = SettingError> {
     exclusive.into_iter().chain(too_small)
 }
 
+/// The errors of keys that only make sense together.
+fn missing_keys(raw: &Raw, mode: Mode) -> Option<SettingError> {
+    let given = |text: &Option<String>| text.clone();
+    let own = given(&raw.key_file.text);
+    let (other, other_name, remedy) = match mode {
+        Mode::Keygen if own.is_none() => {
+            let fault =
+                Fault::new("is missing", "name the file for the secret key, for example /etc/pcktr/key");
+            return Some(table::KEY_FILE.error("", fault));
+        }
+        Mode::Keygen | Mode::Observe => return None,
+        Mode::Capture => (
+            given(&raw.collector_key.text),
+            table::COLLECTOR_KEY,
+            "set it to the public key of the collector",
+        ),
+        Mode::Collect => (
+            given(&raw.authorized_keys.text),
+            table::AUTHORIZED_KEYS,
+            "name a file that lists the captures' keys",
+        ),
+    };
+    match (own, other) {
+        (Some(own), None) => {
+            let fault = Fault::new(format!("has no effect without {}", other_name.name), remedy);
+            Some(table::KEY_FILE.error(own, fault))
+        }
+        (None, Some(other)) => {
+            let remedy = "make a key with MODE=keygen, and set KEY_FILE";
+            Some(other_name.error(other, Fault::new("needs this program's own key", remedy)))
+        }
+        _ => None,
+    }
+}
+
 /// The text of a setting, or of its default.
 fn or_default<D: SettingDeclaration>(given: &Given<D>) -> &str {
     given.text.as_deref().unwrap_or(D::SETTING.default_text())
@@ -164,6 +200,10 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
             source_name: values.source_name.unwrap_or_else(|| host_name.to_owned()),
             relay: RelayConfig {
                 endpoint: values.relay_endpoint,
+                keys: values
+                    .key_file
+                    .zip(values.collector_key)
+                    .map(|(key_file, collector)| CaptureKeys { key_file, collector }),
                 buffer: values.relay_buffer,
                 batch: batch::BatchLimits { bytes: values.batch_bytes, delay: values.batch_delay },
                 compression: values.compression,
@@ -176,9 +216,16 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
             format: values.output_format,
             merge_window: values.merge_window,
             exit_on_end: values.exit_on_end,
+            keys: values
+                .key_file
+                .zip(values.authorized_keys)
+                .map(|(key_file, authorized_keys)| CollectorKeys { key_file, authorized_keys }),
+            max_connections: values.max_connections.get() as usize,
             common,
         }),
         Mode::Observe => ModeSettings::Observe(ObserveConfig { input, common }),
+        // [`missing_keys`] has seen that there is a file.
+        Mode::Keygen => ModeSettings::Keygen(values.key_file.unwrap_or_default()),
     };
     let program = ProgramSettings {
         max_duration: values.max_duration,

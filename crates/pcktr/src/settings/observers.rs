@@ -24,6 +24,7 @@ impl Selection {
         match mode {
             Mode::Capture | Mode::Collect => Self { sizes: true, ..Self::NONE },
             Mode::Observe => Self::ALL,
+            Mode::Keygen => Self::NONE,
         }
     }
 

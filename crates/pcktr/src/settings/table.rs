@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use batch::Compression;
 use pipeline::config::{FileOrStdio, Ports};
-use relay::Endpoint;
+use relay::{Endpoint, PublicKey};
 use serde::Deserialize;
 use sink::CaptureFormat;
 use tracing_subscriber::filter::Targets;
@@ -19,10 +19,11 @@ use super::error::{Fault, SettingError};
 use super::value::*;
 use super::{Mode, Selection};
 
-const ALL: &[Mode] = &Mode::ALL;
+const ALL: &[Mode] = &Mode::RUNNING;
 const CAPTURE: &[Mode] = &[Mode::Capture];
 const COLLECT: &[Mode] = &[Mode::Collect];
 const INPUT: &[Mode] = &[Mode::Capture, Mode::Observe];
+const KEYS: &[Mode] = &[Mode::Capture, Mode::Collect, Mode::Keygen];
 
 const BYTES: &str = "BYTES";
 const COUNT: &str = "COUNT";
@@ -30,9 +31,10 @@ const DURATION: &str = "DURATION";
 
 settings! {
     MODE => mode: Mode {
-        value: "capture|collect|observe", default: Text("capture"), modes: ALL,
+        value: "NAME", default: Text("capture"), modes: &Mode::ALL,
         meaning: "`capture`: capture packets and send them to a collector; `collect`: receive packets from \
-                  captures, merge them in timestamp order and write them; `observe`: only measure packets",
+                  captures, merge them in timestamp order and write them; `observe`: only measure packets; \
+                  `keygen`: make a key in `KEY_FILE`, if there is none, and print its public key",
         parse: Mode::parse,
     }
 
@@ -151,6 +153,33 @@ settings! {
         value: BOOLEAN, default: Text("false"), modes: COLLECT,
         meaning: "exit when all sources seen so far have ended",
         parse: boolean,
+    }
+
+    KEY_FILE => key_file: Option<PathBuf> {
+        value: "PATH", default: Absent, modes: KEYS,
+        meaning: "this program's secret key, in a file that others cannot read; with `COLLECTOR_KEY` or \
+                  `AUTHORIZED_KEYS`, the relay is encrypted",
+        parse: optional(file),
+    }
+
+    COLLECTOR_KEY => collector_key: Option<PublicKey> {
+        value: "KEY", default: Absent, modes: CAPTURE,
+        meaning: "the collector's public key; packets go to no other collector",
+        parse: optional(public_key),
+    }
+
+    AUTHORIZED_KEYS => authorized_keys: Option<PathBuf> {
+        value: "PATH", default: Absent, modes: COLLECT,
+        meaning: "file of the captures that are admitted, one per line: public key, then the names that it \
+                  may use as `SOURCE_NAME` (`*` stands for any characters); read again when it changes",
+        parse: optional(file),
+    }
+
+    MAX_CONNECTIONS => max_connections: NonZeroU32 {
+        value: COUNT, default: Text("4096"), modes: COLLECT,
+        meaning: "maximum number of connections; beyond it, the peer with the most connections loses one, \
+                  preferably one that never sent a valid batch",
+        parse: count(NonZeroU32::MIN..=NonZeroU32::MAX),
     }
 
     MAX_PACKETS => max_packets: Option<NonZeroU64> {

@@ -59,7 +59,9 @@ fn defaults_of_capture() {
 
 #[test]
 fn defaults_of_collect() {
-    let CollectConfig { endpoints, output, format, merge_window, exit_on_end, common } = collect(&[]);
+    let CollectConfig { endpoints, output, format, merge_window, exit_on_end, keys, max_connections, common } =
+        collect(&[]);
+    assert_eq!((keys, max_connections), (None, 4096));
     let [endpoint] = endpoints.as_slice() else { panic!("expected one endpoint: {endpoints:?}") };
     assert_eq!(endpoint.to_string(), "tcp://localhost:7386");
     assert_eq!((output, format), (FileOrStdio::Stdio, CaptureFormat::Pcap));
@@ -187,7 +189,8 @@ fn all_settings_can_be_set() {
         (filter.as_deref(), snaplen, buffer_size, promiscuous),
         (Some("udp port 53 or tcp"), 128, 4 << 20, false)
     );
-    let RelayConfig { endpoint, buffer, batch, compression } = settings.relay;
+    let RelayConfig { endpoint, keys, buffer, batch, compression } = settings.relay;
+    assert_eq!(keys, None);
     assert_eq!(endpoint, Endpoint::Tcp { host: Host::Address(Ipv6Addr::LOCALHOST.into()), port: 1 });
     assert_eq!((buffer, batch.bytes, batch.delay), (1 << 30, 4096, Duration::from_millis(1)));
     assert_eq!(compression, batch::Compression::Lz4);
@@ -297,7 +300,7 @@ fn all_errors_are_reported() {
     STREAMS_EXPORT: `4294967296` is out of range (0 to 4294967295)
     MAX_PAIRS: `0` is out of range (1 to 4294967295)
     METRICS_ADDRPORT: `9108` is not a valid address (for example `:9108` or `127.0.0.1:9108`)
-    METRICS_FILE: `/` is not the path of a file (for example `/var/lib/node_exporter/pcktr.prom`)
+    METRICS_FILE: `/` is not the path of a file (it must end with a file name)
     LOG: `verbose` is not a valid log filter (use `off`, `error`, `warn`, `info`, `debug` or `trace`; per module `info,source=debug`)
     ");
     insta::assert_snapshot!(errors(&[
@@ -313,7 +316,7 @@ fn all_errors_are_reported() {
     MERGE_WINDOW: `2m` is out of range (0s to 1m)
     EXIT_ON_END: `2` is not a boolean (use `true` or `false`)
     ");
-    insta::assert_snapshot!(errors(&[("MODE", "captre")]), @"MODE: `captre` is not a valid value (use one of `capture`, `collect`, `observe`)");
+    insta::assert_snapshot!(errors(&[("MODE", "captre")]), @"MODE: `captre` is not a valid value (use one of `capture`, `collect`, `observe`, `keygen`)");
 }
 
 #[test]
@@ -337,10 +340,12 @@ fn flag_of_another_mode_is_an_error() {
 fn modes_use_the_settings_declared_for_them() {
     // These accept any text.
     const FREE: [&str; 4] = ["FILTER", "READ_FILE", "OUTPUT", "DEVICE"];
-    for mode in [Mode::Capture, Mode::Collect, Mode::Observe] {
+    // These need a path with a file name.
+    const FILES: [&str; 3] = ["METRICS_FILE", "KEY_FILE", "AUTHORIZED_KEYS"];
+    for mode in Mode::ALL {
         let mut environment: BTreeMap<_, _> = TABLE.iter().map(|row| (row.name, "\u{1}")).collect();
         environment.insert("MODE", mode.as_str());
-        environment.insert("METRICS_FILE", "/");
+        FILES.iter().for_each(|name| _ = environment.insert(name, "/"));
         FREE.iter().for_each(|name| _ = environment.remove(name));
         let environment: Vec<_> = environment.into_iter().collect();
         let reported = errors(&environment);
@@ -354,4 +359,49 @@ fn modes_use_the_settings_declared_for_them() {
             );
         }
     }
+}
+
+const KEY: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+
+#[test]
+fn keys_of_a_capture_and_a_collector() {
+    let relay = capture(&[("KEY_FILE", "/etc/pcktr/key"), ("COLLECTOR_KEY", KEY)]).relay;
+    let expected = CaptureKeys { key_file: "/etc/pcktr/key".into(), collector: KEY.parse().unwrap() };
+    assert_eq!(relay.keys, Some(expected));
+    let keys = collect(&[("KEY_FILE", "key"), ("AUTHORIZED_KEYS", "authorized")]).keys;
+    let expected = CollectorKeys { key_file: "key".into(), authorized_keys: "authorized".into() };
+    assert_eq!(keys, Some(expected));
+    let settings = load(&[("MODE", "keygen"), ("KEY_FILE", "key")], &[]).unwrap();
+    assert!(matches!(settings.mode, ModeSettings::Keygen(path) if path.as_os_str() == "key"));
+}
+
+#[test]
+fn keys_need_each_other() {
+    let check = |environment: &[(&str, &str)], expected: &str| assert_eq!(errors(environment), expected);
+    check(
+        &[("KEY_FILE", "key")],
+        "KEY_FILE: `key` has no effect without COLLECTOR_KEY (set it to the public key of the collector)",
+    );
+    check(
+        &[("COLLECTOR_KEY", KEY)],
+        &format!(
+            "COLLECTOR_KEY: `{KEY}` needs this program's own key (make a key with MODE=keygen, and set KEY_FILE)"
+        ),
+    );
+    check(
+        &[("MODE", "collect"), ("KEY_FILE", "key")],
+        "KEY_FILE: `key` has no effect without AUTHORIZED_KEYS (name a file that lists the captures' keys)",
+    );
+    check(
+        &[("MODE", "collect"), ("AUTHORIZED_KEYS", "keys")],
+        "AUTHORIZED_KEYS: `keys` needs this program's own key (make a key with MODE=keygen, and set KEY_FILE)",
+    );
+    check(
+        &[("MODE", "keygen")],
+        "KEY_FILE: `` is missing (name the file for the secret key, for example /etc/pcktr/key)",
+    );
+    check(
+        &[("KEY_FILE", "key"), ("COLLECTOR_KEY", "secret")],
+        "COLLECTOR_KEY: `secret` is not a valid key (44 characters of base64, the last is `=`)",
+    );
 }

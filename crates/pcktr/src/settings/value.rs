@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use pipeline::config::FileOrStdio;
+use relay::PublicKey;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use web::ListenAddress;
@@ -172,17 +173,22 @@ pub(super) fn source_name(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// A public key in base64.
+pub(super) fn public_key(text: &str) -> Result<PublicKey, Fault> {
+    Ok(text.parse()?)
+}
+
 /// A path, or `-`.
 pub(super) fn file_or_stdio(text: &str) -> Result<FileOrStdio, Fault> {
     Ok(if text == "-" { FileOrStdio::Stdio } else { FileOrStdio::File(text.into()) })
 }
 
-/// The path of a file that is replaced by renaming another, so it must have a file name.
+/// The path of a file, which must have a file name.
 pub(super) fn file(text: &str) -> Result<PathBuf, Fault> {
     let path = PathBuf::from(text);
     match path.file_name() {
         Some(_) if text != "-" && !text.ends_with('/') => Ok(path),
-        _ => Err(Fault::new("is not the path of a file", "for example `/var/lib/node_exporter/pcktr.prom`")),
+        _ => Err(Fault::new("is not the path of a file", "it must end with a file name")),
     }
 }
 
@@ -307,10 +313,7 @@ mod tests {
         check(source_name(&"x".repeat(256)), Err(invalid));
         check(file("x/y.prom"), Ok(PathBuf::from("x/y.prom")));
         for bad in ["-", "/", "x/", ".."] {
-            check(
-                file(bad),
-                Err("is not the path of a file (for example `/var/lib/node_exporter/pcktr.prom`)"),
-            );
+            check(file(bad), Err("is not the path of a file (it must end with a file name)"));
         }
         check(file_or_stdio("-"), Ok(FileOrStdio::Stdio));
         check(file_or_stdio("a-"), Ok(FileOrStdio::File("a-".into())));

@@ -117,6 +117,7 @@ fn the_metrics_of_a_capture_are_complete() {
 #[test]
 fn a_file_blocks_and_a_device_drops() {
     let relay = RelayConfig {
+        keys: None,
         endpoint: "tcp://localhost:1".parse().unwrap(),
         buffer: 64 << 20,
         batch: OBSERVE_LIMITS,
@@ -124,8 +125,8 @@ fn a_file_blocks_and_a_device_drops() {
     };
     let input =
         |input| InputConfig { input, filter: None, snaplen: 96, buffer_size: 1 << 20, promiscuous: false };
-    let file = push_config(&relay, &input(Input::File(crate::config::FileOrStdio::Stdio)));
+    let file = push_config(&relay, None, &input(Input::File(crate::config::FileOrStdio::Stdio)));
     assert_eq!((file.overflow, file.buffer_bytes), (OverflowPolicy::Block, 2 << 20));
-    let device = push_config(&relay, &input(Input::Devices(vec!["lo".to_owned()])));
+    let device = push_config(&relay, None, &input(Input::Devices(vec!["lo".to_owned()])));
     assert_eq!((device.overflow, device.buffer_bytes), (OverflowPolicy::DropOldest, 64 << 20));
 }

@@ -151,12 +151,17 @@ const INVALID_MESSAGES: Declaration = Declaration::counter(
     "Messages ignored because they are not valid batches, by reason.",
 );
 
+const REJECTED_CONNECTIONS: Declaration = Declaration::counter(
+    "packeteur_rejected_connections_total",
+    "Connections that the collector refused or ended, by reason.",
+);
+
 /// A metric of the collector.
 type CollectorMetric = (Declaration, fn(&Snapshot) -> f64);
 
 const COLLECTOR_METRICS: [CollectorMetric; 6] = [
     (Declaration::gauge("packeteur_collector_connections", "Open connections of captures."), |snapshot| {
-        snapshot.accepted.saturating_sub(snapshot.ended) as f64
+        snapshot.connections as f64
     }),
     (
         Declaration::counter("packeteur_collector_connections_total", "Connections of captures accepted."),
@@ -197,7 +202,8 @@ struct Snapshot {
     sources: Vec<(LabelSet, SourceStats)>,
     invalid_messages: Vec<(&'static str, u64)>,
     accepted: u64,
-    ended: u64,
+    connections: u64,
+    rejected_connections: Vec<(&'static str, u64)>,
     merge_packets: u64,
     merge_bytes: u64,
     observed: u64,
@@ -211,7 +217,7 @@ pub(super) fn collector(
     let declared = SOURCE_METRICS
         .map(|(declared, _)| declared)
         .into_iter()
-        .chain([DROPPED, DISCARDED, INVALID_MESSAGES])
+        .chain([DROPPED, DISCARDED, INVALID_MESSAGES, REJECTED_CONNECTIONS])
         .chain(COLLECTOR_METRICS.map(|(declared, _)| declared));
     metrics::collector(declared, move || families(&snapshot(&shared, &connections, SystemTime::now().into())))
 }
@@ -227,8 +233,9 @@ fn snapshot(shared: &Shared, connections: &Connections, now: Timestamp) -> Snaps
         now,
         sources,
         invalid_messages: shared.invalid_messages.counts().collect(),
-        accepted: load(&connections.accepted),
-        ended: load(&connections.ended),
+        accepted: connections.accepted(),
+        connections: connections.current(),
+        rejected_connections: connections.rejections.counts().collect(),
         merge_packets: load(&shared.merge_packets),
         merge_bytes: load(&shared.merge_bytes),
         observed: shared.observers.packets(),
@@ -260,16 +267,15 @@ fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         DiscardReason::ALL
             .map(|reason| (labels.clone().with("reason", reason.as_str()), stats.discarded(reason) as f64))
     })));
-    families.push(
-        INVALID_MESSAGES.samples(
-            snapshot
-                .invalid_messages
-                .iter()
-                .map(|(reason, count)| (LabelSet::new().with("reason", reason), *count as f64)),
-        ),
-    );
+    families.push(INVALID_MESSAGES.samples(by_reason(&snapshot.invalid_messages)));
+    families.push(REJECTED_CONNECTIONS.samples(by_reason(&snapshot.rejected_connections)));
     families.extend(COLLECTOR_METRICS.iter().map(|(declared, value)| declared.value(value(snapshot))));
     families
+}
+
+/// A sample for each reason.
+fn by_reason(counts: &[(&'static str, u64)]) -> impl Iterator<Item = (LabelSet, f64)> {
+    counts.iter().map(|(reason, count)| (LabelSet::new().with("reason", reason), *count as f64))
 }
 
 #[cfg(test)]
@@ -311,7 +317,8 @@ mod tests {
             sources: vec![(labels(&origin), stats), (labels(&idle), SourceStats::default())],
             invalid_messages: vec![("magic", 31), ("version", 32)],
             accepted: 41,
-            ended: 1,
+            connections: 40,
+            rejected_connections: vec![("mechanism", 2)],
             merge_packets: 42,
             merge_bytes: 43,
             observed: 44,
@@ -412,6 +419,9 @@ mod tests {
         # TYPE packeteur_invalid_messages_total counter
         packeteur_invalid_messages_total{reason="magic"} 31
         packeteur_invalid_messages_total{reason="version"} 32
+        # HELP packeteur_rejected_connections_total Connections that the collector refused or ended, by reason.
+        # TYPE packeteur_rejected_connections_total counter
+        packeteur_rejected_connections_total{reason="mechanism"} 2
         # HELP packeteur_collector_connections Open connections of captures.
         # TYPE packeteur_collector_connections gauge
         packeteur_collector_connections 40

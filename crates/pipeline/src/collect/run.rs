@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay::{Message, Pull, PullError};
+use relay::{Message, PullError, Receiver};
 use sink::StreamError;
 use tracing::info;
 
@@ -37,18 +37,18 @@ pub(super) trait Receive {
     fn receive(&mut self, timeout: Duration) -> Result<Option<Self::Message>, PullError>;
 
     /// The sender's address.
-    fn peer(message: &mut Self::Message) -> &str;
+    fn peer(message: &Self::Message) -> String;
 }
 
-impl Receive for Pull {
+impl Receive for Receiver {
     type Message = Message;
 
     fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, PullError> {
-        Pull::receive(self, timeout)
+        Receiver::receive(self, timeout)
     }
 
-    fn peer(message: &mut Message) -> &str {
-        message.peer()
+    fn peer(message: &Message) -> String {
+        message.sender().address()
     }
 }
 
@@ -116,8 +116,8 @@ impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
         let now = self.clock.now();
         match self.collector.handle_message(message, now) {
             Ok(()) => Ok(()),
-            Err(HandleError::Invalid(mut message, error)) => {
-                self.shared.invalid_messages.record(&error, R::peer(&mut message), now.merge);
+            Err(HandleError::Invalid(message, error)) => {
+                self.shared.invalid_messages.record(&error, &R::peer(&message), now.merge);
                 Ok(())
             }
             Err(HandleError::Output(error)) => Err(error.into()),

@@ -1,8 +1,7 @@
 //! Chooses the address that the relay connects to.
 //!
-//! ZeroMQ would resolve names on its I/O thread, where a slow name server blocks all connections, and would use the first
-//! address even if nothing listens there. So a thread here resolves the name while there is no connection; if it has
-//! several addresses, the first that accepts a connection is used.
+//! A slow name server must not hold up the sender. So a thread here resolves the name while there is no connection; if it
+//! has several addresses, the first that accepts a connection is used.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::{Endpoint, Host};
 
 use super::state::{Connectivity, RelayState};
+use super::target::Target;
 
 /// How long an address has to accept a connection, if there are several.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between resolutions of the name.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long ZeroMQ may try to reconnect to the same address, before another one is chosen.
+/// How long the sender may try to reconnect to the same address, before another one is chosen.
 const RECONNECT_GRACE: Duration = Duration::from_secs(3);
 
 /// How long [`start`] waits for the first resolution.
@@ -36,17 +36,19 @@ pub(super) fn start(endpoint: &Endpoint, state: &Arc<RelayState>) -> io::Result<
     let name = match endpoint {
         Endpoint::Tcp { host: Host::Name(name), port } => Some((name.clone(), *port)),
         Endpoint::Tcp { host: Host::Address(address), port } => {
-            state.add_peer_addresses(&[SocketAddr::new(*address, *port)]);
+            let address = SocketAddr::new(*address, *port);
+            state.add_peer_addresses(&[address]);
+            state.set_target(Target::Tcp(address));
             None
         }
-        Endpoint::Tcp { host: Host::Any, .. } | Endpoint::Ipc { .. } => {
+        Endpoint::Ipc { path } => {
             state.add_peer_addresses(&[]);
+            state.set_target(Target::Unix(path.clone()));
             None
         }
+        // `Push::start` has refused it.
+        Endpoint::Tcp { host: Host::Any, .. } => None,
     };
-    if name.is_none() {
-        state.set_target(endpoint.to_string());
-    }
     let connector = Connector { name, state: Arc::clone(state), target: None };
     // Not joined at the end: a resolution may take minutes.
     thread::Builder::new().name("relay-connector".into()).spawn(move || connector.run())?;
@@ -135,7 +137,7 @@ impl Connector {
             && self.target != Some(address)
         {
             self.target = Some(address);
-            self.state.set_target(format!("tcp://{address}"));
+            self.state.set_target(Target::Tcp(address));
         }
     }
 }
@@ -160,7 +162,7 @@ struct Search {
     named: bool,
     /// Addresses that the name resolved to.
     addresses: usize,
-    /// Whether ZeroMQ has an address to connect to.
+    /// Whether the sender has an address to connect to.
     has_target: bool,
     resolved_at: Option<Duration>,
     /// When an address was chosen, since the last resolution.

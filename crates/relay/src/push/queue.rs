@@ -33,12 +33,12 @@ pub(super) struct Queue {
     phase: Phase,
     batches: VecDeque<Batch>,
     queued: Load,
-    /// Batches that were taken out, until ZeroMQ has released their memory.
+    /// Batches that were taken out, until the kernel has all of them.
     in_flight: Load,
     sent: Sent,
     dropped_packets: u64,
     dropped_by_origin: HashMap<Origin, u64>,
-    /// Packets that the queue, or ZeroMQ, still held when it was abandoned.
+    /// Packets that the queue, or the sender, still held when it was abandoned.
     undelivered: u64,
 }
 
@@ -68,7 +68,7 @@ impl Load {
     }
 }
 
-/// What ZeroMQ accepted.
+/// What the kernel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) batches: u64,
@@ -164,7 +164,7 @@ impl Queue {
         self.in_flight.subtract(load);
     }
 
-    /// Counts a batch that ZeroMQ accepted.
+    /// Counts a batch that is with the kernel.
     pub(super) fn count_sent(&mut self, packets: u64, bytes: u64) {
         self.sent.batches += 1;
         self.sent.packets += packets;
@@ -184,14 +184,6 @@ impl Queue {
         if self.phase == Phase::Abandoned {
             self.undelivered += packets;
         }
-    }
-
-    /// Counts what ZeroMQ holds as dropped instead of sent: the time is up.
-    pub(super) fn count_in_flight_dropped(&mut self) {
-        let packets = self.in_flight.packets;
-        self.sent.packets = self.sent.packets.saturating_sub(packets);
-        self.dropped_packets += packets;
-        self.undelivered += packets;
     }
 
     /// Callers no longer wait for room, and a draining queue no longer waits for its collector.
@@ -239,7 +231,7 @@ impl Queue {
         self.is_closed() && self.batches.is_empty() && self.in_flight.batches == 0
     }
 
-    /// What waits, in the queue and in ZeroMQ.
+    /// What waits, in the queue and in the sender.
     pub(super) fn load(&self) -> Load {
         let mut load = self.queued;
         load.add(self.in_flight);
@@ -395,6 +387,7 @@ mod tests {
         queue.count_dropped(&batch("b", 0, false).interface().origin, 100);
         let sent = queue.pop().unwrap();
         queue.count_sent(1, 1000);
+        queue.release(Load::of(&sent.batch));
         let unsent = queue.pop().unwrap();
         queue.close();
         queue.abandon();
@@ -402,9 +395,7 @@ mod tests {
         assert_eq!(queue.undelivered(), 4 + 8);
         queue.count_dropped(&unsent.batch.interface().origin, 2);
         queue.release(Load::of(&unsent.batch));
-        queue.count_in_flight_dropped();
-        queue.release(Load::of(&sent.batch));
-        assert_eq!((queue.undelivered(), queue.dropped_packets()), (15, 115));
-        assert_eq!((queue.sent().packets, queue.load()), (0, Load::default()));
+        assert_eq!((queue.undelivered(), queue.dropped_packets()), (14, 114));
+        assert_eq!((queue.sent().packets, queue.load()), (1, Load::default()));
     }
 }

@@ -2,29 +2,32 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use batch::{Compression, Interface, SendInfo};
 use packet::Origin;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use zmtp::ClientSecurity;
 
-use super::message::LentMessage;
-use super::state::{RelayState, SenderTask};
+use super::PushKeys;
+use super::connection::{Connection, ConnectionError, Write};
+use super::retry::Retry;
+use super::state::{InFlight, RelayState, SenderTask};
+use super::target::Target;
 
-/// How long to wait before a failed connection attempt is repeated: ZeroMQ lacks a resource.
-const CONNECT_RETRY: Duration = Duration::from_secs(1);
-
-/// How long the sender waits for room in ZeroMQ, before it checks whether the relay was abandoned or the collector moved.
-const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long the sender waits for a collector that does not read, before it checks whether the relay was abandoned or the
+/// collector moved.
+const BLOCKED_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Sends batches one by one, in the order of the queue.
 pub(super) struct Sender {
-    socket: zmq::Socket,
+    security: Option<ClientSecurity>,
     state: Arc<RelayState>,
     compression: Compression,
-    /// The address that the socket is connected to.
-    target: Option<String>,
-    /// A batch that the socket did not take.
+    target: Option<Target>,
+    connection: Option<Connection>,
+    retry: Retry,
+    /// A batch that is not with the kernel yet.
     unsent: Option<Outgoing>,
     sent: HashMap<Origin, SentSoFar>,
 }
@@ -38,85 +41,153 @@ struct SentSoFar {
 
 /// A batch that is ready to be sent.
 struct Outgoing {
-    message: LentMessage,
+    message: Vec<u8>,
     interface: Arc<Interface>,
     packets: u64,
-    bytes: u64,
+    in_flight: InFlight,
 }
 
 impl Sender {
-    pub(super) fn new(socket: zmq::Socket, state: Arc<RelayState>, compression: Compression) -> Self {
-        Self { socket, state, compression, target: None, unsent: None, sent: HashMap::new() }
+    pub(super) fn new(keys: Option<PushKeys>, state: Arc<RelayState>, compression: Compression) -> Self {
+        let security = keys.map(|PushKeys { collector, secret, source }| ClientSecurity {
+            server: collector,
+            secret: secret.into(),
+            source,
+        });
+        Self {
+            security,
+            state,
+            compression,
+            target: None,
+            connection: None,
+            retry: Retry::new(),
+            unsent: None,
+            sent: HashMap::new(),
+        }
     }
 
-    /// Sends until the queue is closed and empty, or abandoned. Returns once the kernel has everything, or the relay is
-    /// abandoned.
+    /// Sends until the queue is closed and empty, or abandoned.
     pub(super) fn run(mut self) {
         while self.step() {}
-        if let Some(Outgoing { message, interface, packets, .. }) = self.unsent.take() {
-            drop(message);
+        if let Some(Outgoing { interface, packets, .. }) = self.unsent.take() {
+            // The connection is closed in the middle of the message, so it is not received after all.
+            self.connection = None;
             self.state.count_dropped(&interface.origin, packets);
         }
-        if !self.state.wait_for_release() {
-            // What counts as dropped must not be sent after all.
-            let _ = self.socket.set_linger(0);
+        if let Some(connection) = self.connection.take() {
+            connection.close();
         }
     }
 
-    /// Waits for a task and does it; false if there are no more.
+    /// Does what there is to do, and waits for more; false if there is no more.
     fn step(&mut self) -> bool {
+        let mut timeout = None;
         match self.state.next_task(self.unsent.is_some()) {
-            SenderTask::Connect(target) => self.connect(target),
-            // A batch is taken only when it can be sent: in the queue it can still make room for newer ones.
-            SenderTask::Send if self.is_writable() => self.send_next(),
-            SenderTask::Send => {}
             SenderTask::Finish => return false,
+            SenderTask::Connect(target) => {
+                self.connect_to(target);
+                timeout = Some(Duration::ZERO);
+            }
+            SenderTask::Send => {
+                timeout = Some(match self.send_next() {
+                    Write::Complete => Duration::ZERO,
+                    Write::Blocked => BLOCKED_TIMEOUT,
+                });
+            }
+            SenderTask::Wait => {}
         }
+        self.connect_when_due();
+        self.wait(timeout);
         true
     }
 
-    fn connect(&mut self, target: String) {
+    /// Leaves the address before, unless it is the same.
+    fn connect_to(&mut self, target: Target) {
         if self.target.as_ref() == Some(&target) {
             return;
         }
-        if let Some(before) = self.target.take() {
-            // What ZeroMQ holds for the old address is lost; the collector sees a gap.
-            let _ = self.socket.disconnect(&before);
+        self.target = Some(target);
+        self.retry.reset();
+        if self.connection.take().is_some() {
+            self.state.set_disconnected();
         }
-        match self.socket.connect(&target) {
-            Ok(()) => self.target = Some(target),
-            Err(error) => {
-                tracing::error!(target, %error, "cannot connect to the collector's address; retrying");
-                thread::sleep(CONNECT_RETRY);
-                self.state.retry_target(target);
+    }
+
+    fn connect_when_due(&mut self) {
+        let now = Instant::now();
+        let (None, Some(target)) = (&self.connection, &self.target) else { return };
+        if self.retry.at().is_some_and(|at| at > now) {
+            return;
+        }
+        match target.connect() {
+            Ok(socket) => self.connection = Some(Connection::new(socket, self.security.clone(), now)),
+            Err(error) => self.handle_error(&ConnectionError::Network(error)),
+        }
+    }
+
+    /// Waits up to `timeout` for the connection, or without one also for a task, and lets the connection do what it can.
+    fn wait(&mut self, timeout: Option<Duration>) {
+        let now = Instant::now();
+        let due = match &self.connection {
+            Some(connection) => connection.deadline(),
+            None => self.target.is_some().then(|| self.retry.at().unwrap_or(now)),
+        };
+        let due = due.map(|at| at.saturating_duration_since(now));
+        let timeout = [timeout, due].into_iter().flatten().min();
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let mut fds = vec![PollFd::new(self.state.wake_fd(), PollFlags::IN)];
+        fds.extend(self.connection.as_mut().map(Connection::poll_fd));
+        // Interrupted or not: what there is to do shows.
+        let _ = poll(&mut fds, timeout.as_ref());
+        let events: Vec<_> = fds.iter().map(PollFd::revents).collect();
+        if events.first().is_some_and(|events| !events.is_empty()) {
+            self.state.clear_wake();
+        }
+        let now = Instant::now();
+        if let (Some(connection), Some(events)) = (&mut self.connection, events.get(1)) {
+            match connection.handle(*events, now) {
+                Ok(true) => self.state.set_connected(),
+                Ok(false) => {}
+                Err(error) => self.handle_error(&error),
             }
         }
     }
 
-    fn is_writable(&self) -> bool {
-        self.socket.poll(zmq::POLLOUT, POLL_TIMEOUT.as_millis() as i64).is_ok_and(|events| events > 0)
+    /// Sends the batch that was begun, or the oldest of the queue.
+    fn send_next(&mut self) -> Write {
+        if self.connection.as_ref().is_none_or(|connection| !connection.is_ready()) {
+            return Write::Blocked;
+        }
+        let Some(outgoing) = self.unsent.take().or_else(|| self.take_batch()) else { return Write::Complete };
+        let Some(connection) = &mut self.connection else { return Write::Blocked };
+        match connection.write(&outgoing.message) {
+            Ok(Write::Complete) => {
+                self.count_sent(outgoing);
+                return Write::Complete;
+            }
+            Ok(Write::Blocked) => self.unsent = Some(outgoing),
+            Err(error) => {
+                self.unsent = Some(outgoing);
+                self.handle_error(&error);
+            }
+        }
+        Write::Blocked
     }
 
-    /// Sends the batch that the socket did not accept before, or the oldest of the queue.
-    fn send_next(&mut self) {
-        let Some(outgoing) = self.unsent.take().or_else(|| self.take_batch()) else { return };
-        let Outgoing { message, interface, packets, bytes } = outgoing;
-        match message.send(&mut self.socket) {
-            Ok(()) => {
-                let sent = self.sent.entry(interface.origin.clone()).or_default();
+    fn count_sent(&mut self, outgoing: Outgoing) {
+        let Outgoing { message, interface, packets, in_flight } = outgoing;
+        match self.sent.get_mut(&interface.origin) {
+            Some(sent) => {
                 sent.batches += 1;
                 sent.packets += packets;
-                self.state.count_sent(packets, bytes);
             }
-            // The connection was lost after the poll.
-            Err((zmq::Error::EAGAIN | zmq::Error::EINTR, message)) => {
-                self.unsent = Some(Outgoing { message, interface, packets, bytes });
-            }
-            Err((error, message)) => {
-                drop(message);
-                self.count_failed(error, &interface, packets);
-            }
+            None => _ = self.sent.insert(interface.origin.clone(), SentSoFar { batches: 1, packets }),
         }
+        self.state.count_sent(packets, message.len() as u64);
+        in_flight.return_buffer(message);
     }
 
     /// Takes the oldest batch of the queue, compresses and numbers it. Its number is used again if it is not sent.
@@ -129,156 +200,30 @@ impl Sender {
         let interface = Arc::clone(batch.interface());
         let sent = self.sent.get(&interface.origin).copied().unwrap_or_default();
         let packets = batch.packets().into();
-        let buf = batch.into_message(&SendInfo {
+        let message = batch.into_message(&SendInfo {
             sequence: sent.batches,
             sent_before: sent.packets,
             sent_at: SystemTime::now().into(),
             dropped_relay,
         });
-        let bytes = buf.len() as u64;
-        match LentMessage::new(buf, in_flight) {
-            Ok(message) => Some(Outgoing { message, interface, packets, bytes }),
-            Err(error) => {
-                self.count_failed(error, &interface, packets);
-                None
-            }
-        }
+        Some(Outgoing { message, interface, packets, in_flight })
     }
 
-    fn count_failed(&self, error: zmq::Error, interface: &Interface, packets: u64) {
-        self.state.count_dropped(&interface.origin, packets);
-        tracing::error!(origin = %interface.origin, packets, %error, "packets lost: cannot send a batch");
+    /// Ends the connection, and says why if that is not the network's fault.
+    fn handle_error(&mut self, error: &ConnectionError) {
+        let now = Instant::now();
+        let lasted = self.connection.take().map_or(Duration::ZERO, |connection| connection.ready_for(now));
+        tracing::debug!(collector = self.state.collector(), ?error, "connection ended");
+        self.state.set_disconnected();
+        let own_key = self.security.as_ref().map(|security| security.secret.public());
+        if let Some(refusal) = self.retry.failed(error, own_key.as_ref(), lasted, now) {
+            tracing::warn!(
+                collector = self.state.collector(),
+                "{refusal}; queueing packets in RELAY_BUFFER and retrying"
+            );
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use batch::DecodedBatch;
-
-    use super::super::state::tests::{batch, state};
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-    const ADDRESS: &str = "inproc://sender";
-
-    fn sender(context: &zmq::Context, kind: zmq::SocketType, state: &Arc<RelayState>) -> Sender {
-        Sender::new(context.socket(kind).unwrap(), Arc::clone(state), Compression::None)
-    }
-
-    /// What the receiver reads from the next batch: device, sequence number, packets sent before, packets dropped before.
-    fn received(receiver: &zmq::Socket) -> (String, u64, u64, u64) {
-        let message = receiver.recv_bytes(zmq::DONTWAIT).unwrap();
-        let batch = DecodedBatch::decode(message).unwrap();
-        let header = batch.header();
-        let interface = Interface::decode(batch.fields(), header.link_type, header.snaplen).unwrap();
-        let device = interface.origin.device.to_string();
-        (device, header.sequence, header.sent_before, header.dropped.relay)
-    }
-
-    #[test]
-    fn batches_are_numbered_per_origin_in_the_order_of_the_queue() {
-        let (state, context) = (state(), zmq::Context::new());
-        let receiver = context.socket(zmq::PULL).unwrap();
-        receiver.bind(ADDRESS).unwrap();
-        let mut sender = sender(&context, zmq::PUSH, &state);
-        state.set_target(ADDRESS.to_owned());
-        state.set_connected();
-        for (device, packets) in [("a", 5), ("b", 3), ("a", 7), ("a", 1)] {
-            state.send(batch(device, packets, false));
-        }
-        // One connects, four send.
-        for _ in 0..5 {
-            assert!(sender.step());
-        }
-        let got: Vec<_> = (0..4).map(|_| received(&receiver)).collect();
-        let expected = [("a", 0, 0, 0), ("b", 0, 0, 0), ("a", 1, 5, 0), ("a", 2, 12, 0)];
-        assert_eq!(got, expected.map(|(device, n, before, dropped)| (device.to_owned(), n, before, dropped)));
-        let status = state.status();
-        assert_eq!((status.sent_batches, status.sent_packets, status.queued_packets), (4, 16, 0));
-        assert!(status.sent_bytes > 16 * 84);
-    }
-
-    #[test]
-    fn a_batch_that_the_socket_does_not_take_is_sent_later_once() {
-        let (state, context) = (state(), zmq::Context::new());
-        let mut sender = sender(&context, zmq::PUSH, &state);
-        state.send(batch("a", 5, false));
-        state.send(batch("a", 1, false));
-        sender.send_next();
-        sender.send_next();
-        assert_eq!((state.status().sent_packets, state.status().queued_packets), (0, 6));
-        let receiver = context.socket(zmq::PULL).unwrap();
-        receiver.bind(ADDRESS).unwrap();
-        sender.connect(ADDRESS.to_owned());
-        sender.send_next();
-        sender.send_next();
-        assert_eq!(received(&receiver), ("a".to_owned(), 0, 0, 0));
-        assert_eq!(received(&receiver), ("a".to_owned(), 1, 5, 0));
-        assert_eq!((state.status().sent_packets, state.status().queued_packets), (6, 0));
-    }
-
-    #[test]
-    fn a_batch_that_cannot_be_sent_is_counted_as_dropped_and_its_number_used_again() {
-        let (state, context) = (state(), zmq::Context::new());
-        // A PULL socket refuses every message.
-        let mut sender = sender(&context, zmq::PULL, &state);
-        state.send(batch("a", 5, false));
-        sender.send_next();
-        let status = state.status();
-        assert_eq!((status.sent_packets, status.sent_batches, status.sent_bytes), (0, 0, 0));
-        assert_eq!((status.dropped_packets, status.queued_packets), (5, 0));
-
-        sender.socket = context.socket(zmq::PUSH).unwrap();
-        let receiver = context.socket(zmq::PULL).unwrap();
-        receiver.bind(ADDRESS).unwrap();
-        sender.connect(ADDRESS.to_owned());
-        state.send(batch("a", 1, false));
-        sender.send_next();
-        assert_eq!(received(&receiver), ("a".to_owned(), 0, 0, 5));
-    }
-
-    #[test]
-    fn what_is_abandoned_is_counted_wherever_it_waits() {
-        let (state, context) = (state(), zmq::Context::new());
-        let mut sender = sender(&context, zmq::PUSH, &state);
-        let receiver = context.socket(zmq::PULL).unwrap();
-        receiver.bind(ADDRESS).unwrap();
-        sender.connect(ADDRESS.to_owned());
-        state.send(batch("a", 1, false));
-        sender.send_next();
-        sender.socket.disconnect(ADDRESS).unwrap();
-        for packets in [2, 4, 8] {
-            state.send(batch("a", packets, false));
-        }
-        sender.send_next();
-        assert!(sender.unsent.is_some());
-        // The first is with ZeroMQ, the second with the sender, the others are in the queue.
-        let first = receiver.recv_msg(zmq::DONTWAIT);
-        state.drain(Duration::ZERO);
-        sender.run();
-        drop(first);
-        assert_eq!(state.undelivered(), 15);
-        let status = state.status();
-        assert_eq!((status.sent_packets, status.dropped_packets, status.queued_packets), (0, 15, 0));
-    }
-
-    #[test]
-    fn a_closed_queue_is_sent_to_its_end() {
-        let (state, context) = (state(), zmq::Context::new());
-        let receiver = context.socket(zmq::PULL).unwrap();
-        receiver.bind(ADDRESS).unwrap();
-        let sender = sender(&context, zmq::PUSH, &state);
-        state.set_target(ADDRESS.to_owned());
-        state.set_connected();
-        state.send(batch("a", 1, false));
-        state.send(batch("a", 0, true));
-        std::thread::scope(|scope| {
-            scope.spawn(move || sender.run());
-            scope.spawn(|| state.drain(HOUR));
-            for _ in 0..2 {
-                drop(receiver.recv_msg(0).unwrap());
-            }
-        });
-        assert_eq!((state.undelivered(), state.status().sent_batches), (0, 2));
-    }
-}
+mod tests;

@@ -1,19 +1,23 @@
 //! What the relay's threads share: the queue, the connection, and the wakeups.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use batch::Batch;
 use packet::Origin;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::buffer_pool::BufferPool;
 use super::queue::{Dequeued, Load, Queue};
+use super::target::Target;
 use super::{OverflowPolicy, RelayStatus};
 
-/// The state of a relay. One lock guards it; nothing that may block, and nothing of ZeroMQ, is called while it is held.
+/// The state of a relay. One lock guards it; nothing that may block is called while it is held.
 #[derive(Debug)]
 pub struct RelayState {
     /// The collector's endpoint, for the log.
@@ -21,8 +25,8 @@ pub struct RelayState {
     guarded: Mutex<Guarded>,
     /// For callers that wait for room.
     room: Condvar,
-    /// For the sender: there may be a [`SenderTask`].
-    sender: Condvar,
+    /// Wakes the sender, which waits for this and its socket: there may be a [`SenderTask`].
+    wake: OwnedFd,
     /// For a change of the connection, the first resolution, and the end.
     lifecycle: Condvar,
     /// Incremented when [`Guarded::peer_addresses`] grows.
@@ -35,7 +39,9 @@ struct Guarded {
     queue: Queue,
     connection: ConnectionState,
     /// Where to connect to, until the sender takes it.
-    new_target: Option<String>,
+    new_target: Option<Target>,
+    /// Whether the sender waits to be woken.
+    sender_waits: bool,
     /// All addresses that the endpoint has resolved to.
     peer_addresses: Vec<SocketAddr>,
     /// Whether the first resolution is over.
@@ -54,9 +60,11 @@ struct ConnectionState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SenderTask {
     /// Connect to this address instead of the one before.
-    Connect(String),
+    Connect(Target),
     /// There is a connection, and a batch to send.
     Send,
+    /// Nothing, until [`RelayState::wake_fd`] is readable.
+    Wait,
     /// The queue is closed and empty, or abandoned.
     Finish,
 }
@@ -71,21 +79,39 @@ pub(super) enum Connectivity {
 }
 
 impl RelayState {
-    pub(super) fn new(collector: String, limit: usize, policy: OverflowPolicy, batch_bytes: usize) -> Self {
-        Self {
+    /// # Errors
+    /// There is no file descriptor left.
+    pub(super) fn new(
+        collector: String,
+        limit: usize,
+        policy: OverflowPolicy,
+        batch_bytes: usize,
+    ) -> io::Result<Self> {
+        Ok(Self {
             collector,
             guarded: Mutex::new(Guarded {
                 queue: Queue::new(limit, policy),
                 connection: ConnectionState::default(),
                 new_target: None,
+                sender_waits: false,
                 peer_addresses: Vec::new(),
                 resolved: false,
             }),
             room: Condvar::new(),
-            sender: Condvar::new(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             lifecycle: Condvar::new(),
             peer_addresses_generation: AtomicU64::new(0),
             buffers: BufferPool::new(batch_bytes),
+        })
+    }
+
+    /// Wakes the sender if it waits.
+    fn wake_sender(&self, mut guarded: MutexGuard<'_, Guarded>) {
+        let waits = std::mem::take(&mut guarded.sender_waits);
+        drop(guarded);
+        if waits {
+            // It only fails if it was called 2^64 times without a read.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
     }
 
@@ -105,8 +131,7 @@ impl RelayState {
             self.room.wait(&mut guarded);
         }
         guarded.queue.push(batch);
-        drop(guarded);
-        self.sender.notify_one();
+        self.wake_sender(guarded);
     }
 
     /// An empty buffer for a batch, with the memory of a sent one if there is one.
@@ -157,8 +182,9 @@ impl RelayState {
     pub(super) fn drain(&self, grace: Duration) {
         let mut guarded = self.guarded.lock();
         guarded.queue.close();
-        self.sender.notify_all();
+        self.wake_sender(guarded);
         self.lifecycle.notify_all();
+        let mut guarded = self.guarded.lock();
         let mut deadline = None;
         while !guarded.queue.is_drained() {
             if guarded.queue.is_draining_without_limit() {
@@ -172,9 +198,8 @@ impl RelayState {
                 }
             }
         }
-        drop(guarded);
+        self.wake_sender(guarded);
         self.room.notify_all();
-        self.sender.notify_all();
         self.lifecycle.notify_all();
     }
 
@@ -186,22 +211,31 @@ impl RelayState {
 
 /// For the sender.
 impl RelayState {
-    /// Waits for something to do. `has_unsent`: the sender has a batch that the socket did not take.
+    /// What to do now. `has_unsent`: the sender has a batch that is not with the kernel yet.
     pub(super) fn next_task(&self, has_unsent: bool) -> SenderTask {
         let mut guarded = self.guarded.lock();
-        loop {
-            let has_batch = has_unsent || !guarded.queue.is_empty();
-            if guarded.queue.is_abandoned() || (guarded.queue.is_closed() && !has_batch) {
-                return SenderTask::Finish;
-            }
-            if let Some(target) = guarded.new_target.take() {
-                return SenderTask::Connect(target);
-            }
-            if guarded.connection.connected && has_batch {
-                return SenderTask::Send;
-            }
-            self.sender.wait(&mut guarded);
+        let has_batch = has_unsent || !guarded.queue.is_empty();
+        if guarded.queue.is_abandoned() || (guarded.queue.is_closed() && !has_batch) {
+            return SenderTask::Finish;
         }
+        if let Some(target) = guarded.new_target.take() {
+            return SenderTask::Connect(target);
+        }
+        if guarded.connection.connected && has_batch {
+            return SenderTask::Send;
+        }
+        guarded.sender_waits = true;
+        SenderTask::Wait
+    }
+
+    /// Readable when there may be a task.
+    pub(super) fn wake_fd(&self) -> &OwnedFd {
+        &self.wake
+    }
+
+    /// After [`Self::wake_fd`] was readable.
+    pub(super) fn clear_wake(&self) {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
     }
 
     /// Takes the oldest batch, the number of dropped packets of its origin, and the mark that it is in flight.
@@ -219,35 +253,15 @@ impl RelayState {
     pub(super) fn count_dropped(&self, origin: &Origin, packets: u64) {
         self.guarded.lock().queue.count_dropped(origin, packets);
     }
-
-    /// Waits until ZeroMQ has released all messages; true then. If the queue is abandoned first, what ZeroMQ holds counts
-    /// as dropped.
-    pub(super) fn wait_for_release(&self) -> bool {
-        let mut guarded = self.guarded.lock();
-        loop {
-            if guarded.queue.in_flight().batches == 0 {
-                return true;
-            }
-            if guarded.queue.is_abandoned() {
-                guarded.queue.count_in_flight_dropped();
-                return false;
-            }
-            self.sender.wait(&mut guarded);
-        }
-    }
 }
 
-/// For the connector and the monitor.
+/// For the connector, and what the sender says of its connection.
 impl RelayState {
     /// Sets the address that the sender connects to.
-    pub(super) fn set_target(&self, target: String) {
-        self.guarded.lock().new_target = Some(target);
-        self.sender.notify_all();
-    }
-
-    /// Makes the sender connect again, unless it has a newer address by now.
-    pub(super) fn retry_target(&self, target: String) {
-        self.guarded.lock().new_target.get_or_insert(target);
+    pub(super) fn set_target(&self, target: Target) {
+        let mut guarded = self.guarded.lock();
+        guarded.new_target = Some(target);
+        self.wake_sender(guarded);
     }
 
     /// Adds the result of a resolution.
@@ -295,7 +309,6 @@ impl RelayState {
         }
         guarded.connection.connections += 1;
         drop(guarded);
-        self.sender.notify_all();
         self.lifecycle.notify_all();
         tracing::info!(collector = self.collector, "connected to the collector");
     }
@@ -354,7 +367,6 @@ impl Drop for InFlight {
         let last = guarded.queue.is_closed() && guarded.queue.in_flight().batches == 0;
         drop(guarded);
         if last {
-            self.state.sender.notify_all();
             self.state.lifecycle.notify_all();
         }
     }
@@ -384,7 +396,7 @@ pub(super) mod tests {
     }
 
     fn state_of(limit: usize, policy: OverflowPolicy) -> Arc<RelayState> {
-        Arc::new(RelayState::new("inproc://collector".to_owned(), limit, policy, 1000))
+        Arc::new(RelayState::new("tcp://collector:1".to_owned(), limit, policy, 1000).unwrap())
     }
 
     /// A state with room for every batch.
@@ -399,7 +411,9 @@ pub(super) mod tests {
         thread::scope(|scope| {
             scope.spawn(|| (0..100).for_each(|_| state.send(batch("a", 10, false))));
             for _ in 0..100 {
-                assert_eq!(state.next_task(false), SenderTask::Send);
+                while state.next_task(false) != SenderTask::Send {
+                    thread::yield_now();
+                }
                 drop(state.take_batch().unwrap());
                 assert!(state.status().queued_packets <= 10);
             }
@@ -418,37 +432,53 @@ pub(super) mod tests {
         assert_eq!((state.status().queued_packets, state.status().dropped_packets), (3, 0));
     }
 
+    fn target(text: &str) -> Target {
+        Target::Tcp(text.parse().unwrap())
+    }
+
+    /// Whether the sender would be woken.
+    fn is_woken(state: &RelayState) -> bool {
+        rustix::io::read(state.wake_fd(), &mut [0; 8]).is_ok()
+    }
+
     #[test]
     fn sender_connects_then_sends_then_finishes() {
         let state = state();
-        state.set_target("tcp://192.0.2.1:1".to_owned());
-        state.set_target("tcp://192.0.2.2:1".to_owned());
+        state.set_target(target("192.0.2.1:1"));
+        state.set_target(target("192.0.2.2:1"));
         state.send(batch("a", 1, false));
         state.set_connected();
-        assert_eq!(state.next_task(false), SenderTask::Connect("tcp://192.0.2.2:1".to_owned()));
+        assert_eq!(state.next_task(false), SenderTask::Connect(target("192.0.2.2:1")));
         assert_eq!(state.next_task(false), SenderTask::Send);
         let in_flight = state.take_batch().unwrap();
         assert_eq!(state.next_task(true), SenderTask::Send);
+        assert_eq!(state.next_task(false), SenderTask::Wait);
+        assert!(!is_woken(&state));
         thread::scope(|scope| {
             let drained = scope.spawn(|| state.drain(HOUR));
+            while !is_woken(&state) {
+                thread::yield_now();
+            }
             assert_eq!(state.next_task(false), SenderTask::Finish);
             assert!(!drained.is_finished());
             drop(in_flight);
-            assert!(state.wait_for_release());
         });
         assert_eq!(state.undelivered(), 0);
     }
 
     #[test]
-    fn sender_waits_for_a_connection() {
+    fn sender_waits_for_a_connection_and_a_batch_and_is_woken_once() {
         let state = state();
+        assert_eq!(state.next_task(false), SenderTask::Wait);
         state.send(batch("a", 1, false));
-        thread::scope(|scope| {
-            let task = scope.spawn(|| state.next_task(false));
-            assert!(!task.is_finished());
-            state.set_connected();
-            assert_eq!(task.join().unwrap(), SenderTask::Send);
-        });
+        assert!(is_woken(&state));
+        state.send(batch("a", 1, false));
+        assert!(!is_woken(&state));
+        assert_eq!(state.next_task(false), SenderTask::Wait);
+        state.set_target(target("192.0.2.1:1"));
+        assert!(is_woken(&state));
+        state.set_connected();
+        state.set_connected();
         assert_eq!(state.status().connections, 1);
     }
 
@@ -457,11 +487,10 @@ pub(super) mod tests {
         let state = state();
         state.send(batch("a", 1, false));
         state.send(batch("a", 2, false));
-        let in_flight = state.take_batch().unwrap();
-        state.count_sent(1, 100);
+        let (sent, _, in_flight) = state.take_batch().unwrap();
         state.drain(Duration::ZERO);
         assert_eq!(state.next_task(true), SenderTask::Finish);
-        assert!(!state.wait_for_release());
+        state.count_dropped(&sent.interface().origin, 1);
         drop(in_flight);
         assert_eq!(state.undelivered(), 3);
         assert_eq!((state.status().sent_packets, state.status().dropped_packets), (0, 3));

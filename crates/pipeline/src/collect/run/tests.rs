@@ -38,7 +38,7 @@ impl Receive for Arrivals {
             }
         };
         if self.time.elapsed() >= Duration::from_millis(self.fails_at) {
-            return Err(PullError::Thread(std::io::ErrorKind::OutOfMemory.into()));
+            return Err(PullError::Start(std::io::ErrorKind::OutOfMemory.into()));
         }
         if self.time.elapsed() >= Duration::from_millis(self.stops_at) {
             self.stop.set();
@@ -46,8 +46,8 @@ impl Receive for Arrivals {
         Ok(message)
     }
 
-    fn peer(_: &mut Vec<u8>) -> &str {
-        "192.0.2.1"
+    fn peer(_: &Vec<u8>) -> String {
+        "192.0.2.1".to_owned()
     }
 }
 
@@ -119,7 +119,7 @@ fn the_output_is_complete_when_the_loop_waits() {
     bench.collect.receiver.fails_at = 2000;
     let (ended, millis, written) = bench.run();
     // Receiving fails: nothing is written after that. The packet was.
-    assert!(matches!(ended, Err(CollectError::Pull(PullError::Thread(_)))), "{ended:?}");
+    assert!(matches!(ended, Err(CollectError::Pull(PullError::Start(_)))), "{ended:?}");
     assert_eq!((millis, written), (2000, vec![10]));
 }
 
