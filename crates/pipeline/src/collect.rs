@@ -22,7 +22,7 @@ use ledger::Ledger;
 use observe::Observers;
 use parking_lot::Mutex;
 use prometheus::Registry;
-use relay::{Connections, Endpoint, Pull, PullError, ResolveError};
+use relay::{Connections, Endpoint, Message, Pull, PullError, ResolveError};
 use sink::{CaptureWriter, Stream, StreamError};
 use tracing::info;
 
@@ -70,49 +70,90 @@ impl Shared {
     }
 }
 
-/// A collector that listens and has opened its output.
+/// The endpoints of a collector, resolved. Its output is opened later, by the user that the program runs as.
+#[derive(Debug)]
+pub struct Listener {
+    addresses: Vec<Vec<String>>,
+}
+
+impl Listener {
+    /// Resolves the endpoints.
+    ///
+    /// # Errors
+    /// An endpoint cannot be resolved.
+    pub fn open(config: &CollectConfig) -> Result<Self, CollectError> {
+        let addresses =
+            config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { addresses })
+    }
+}
+
+/// A collector that has opened its output. It has no threads yet: see [`Collect::start`].
 pub struct Collect {
-    inner: CollectLoop<Pull, File, SystemClocks>,
+    listener: Listener,
+    collector: Collector<Message, File>,
+    exit_on_end: bool,
+    stop: Stop,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Collect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collect").field("pull", &self.inner.receiver).finish_non_exhaustive()
+        f.debug_struct("Collect").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
 
 impl Collect {
-    /// Listens and opens the output. Setting `stop` ends [`Collect::run`].
+    /// Opens the output. Setting `stop` ends [`StartedCollect::run`].
     ///
     /// # Errors
-    /// An endpoint cannot be resolved or is not available, or the output cannot be opened.
-    pub fn open(config: &CollectConfig, stop: Stop) -> Result<Self, CollectError> {
-        let addresses =
-            config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
-        let pull = Pull::bind(&addresses)?;
+    /// The output cannot be opened.
+    pub fn open(listener: Listener, config: &CollectConfig, stop: &Stop) -> Result<Self, CollectError> {
         let stream = match &config.output {
             FileOrStdio::File(path) => Stream::create(path)?,
             FileOrStdio::Stdio => Stream::stdout()?,
         };
         let writer = CaptureWriter::new(stream, config.format)?;
-        info!(endpoints = ?pull.endpoints(), "waiting for captures");
         let shared = Shared::new(Observers::new(config.common.observers.for_collector()));
         let merge = merge::MergeConfig {
             window: config.merge_window,
             grace: config.merge_window / 2,
             ..merge::MergeConfig::default()
         };
-        let inner = CollectLoop {
-            receiver: pull,
+        Ok(Self {
+            listener,
             collector: Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared)),
-            clock: MergeClock::new(SystemClocks::start()),
-            stop,
             exit_on_end: config.exit_on_end,
+            stop: stop.clone(),
             shared,
-        };
-        Ok(Self { inner })
+        })
     }
 
+    /// Starts to receive, on threads of its own.
+    ///
+    /// # Errors
+    /// An endpoint is not available.
+    pub fn start(self) -> Result<StartedCollect, CollectError> {
+        let Self { listener, collector, exit_on_end, stop, shared } = self;
+        let receiver = Pull::bind(&listener.addresses)?;
+        info!(endpoints = ?receiver.endpoints(), "waiting for captures");
+        let clock = MergeClock::new(SystemClocks::start());
+        Ok(StartedCollect { inner: CollectLoop { receiver, collector, clock, stop, exit_on_end, shared } })
+    }
+}
+
+/// A collector that receives.
+pub struct StartedCollect {
+    inner: CollectLoop<Pull, File, SystemClocks>,
+}
+
+impl fmt::Debug for StartedCollect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartedCollect").field("pull", &self.inner.receiver).finish_non_exhaustive()
+    }
+}
+
+impl StartedCollect {
     /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
     /// output's reader has gone. None of these is an error.
     ///

@@ -90,9 +90,7 @@ impl Device {
         stages: &StagesConfig,
         context: CaptureContext,
     ) -> Result<Self, DeviceError> {
-        let mut own_traffic = OwnTraffic::default();
-        own_traffic.add(&config.excluded);
-        let handle = Handle::open(name, config, &own_traffic)?;
+        let handle = Handle::open(name, config)?;
         let statistics = Statistics::new(name);
         let origin = Origin { source: Arc::clone(&context.source), device: name.into(), listen_port: None };
         let interface = Arc::new(Interface {
@@ -111,12 +109,20 @@ impl Device {
             slot,
             stages,
             context,
-            own_traffic,
+            own_traffic: OwnTraffic::default(),
             started,
             statistics_due: Interval { length: STATISTICS_INTERVAL, next: started },
             names_due: Interval { length: NAMES_INTERVAL, next: started + NAMES_INTERVAL },
             state: State::Capturing,
         })
+    }
+
+    /// Leaves out the relay's connections to these addresses from the beginning: what was captured before is discarded.
+    ///
+    /// # Errors
+    /// The filter does not compile, or the device is gone.
+    pub fn exclude_from_start(&mut self, addresses: &[SocketAddr]) -> Result<(), DeviceError> {
+        if self.own_traffic.add(addresses) { self.handle.begin(&self.own_traffic) } else { Ok(()) }
     }
 
     /// The device's name, link type and description.

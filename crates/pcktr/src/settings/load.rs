@@ -184,6 +184,8 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
         max_duration: values.max_duration,
         metrics_address: values.metrics_addrport,
         metrics_file: values.metrics_file,
+        run_as_user: values.run_as_user,
+        sandbox: values.sandbox,
         log: values.log,
     };
     Settings { mode, program }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use batch::Compression;
 use pipeline::config::{FileOrStdio, Ports};
 use relay::Endpoint;
+use sandbox::User;
 use serde::Deserialize;
 use sink::CaptureFormat;
 use tracing_subscriber::filter::Targets;
@@ -226,6 +227,19 @@ settings! {
         meaning: "also write the metrics to this file every 15 s and at exit, for node_exporter's textfile \
                   collector",
         parse: optional(file),
+    }
+
+    RUN_AS_USER => run_as_user: Option<User> {
+        value: "USER[:GROUP]", default: Absent, modes: ALL,
+        meaning: "change to this user once devices, sockets and input files are open; for a program started as root",
+        parse: optional(|text| Ok(User::find(text)?)),
+    }
+
+    SANDBOX => sandbox: bool {
+        value: "on|off", default: Text("on"), modes: ALL,
+        meaning: "drop all capabilities, and use landlock and seccomp to restrict the program to the files, \
+                  ports and system calls that it still needs",
+        parse: choice(&[("on", true), ("off", false)]),
     }
 
     LOG => log: Targets {

@@ -91,11 +91,22 @@ fn defaults_of_observe() {
 
 #[test]
 fn defaults_of_program() {
-    let ProgramSettings { max_duration, metrics_address, metrics_file, log } =
+    let ProgramSettings { max_duration, metrics_address, metrics_file, run_as_user, sandbox, log } =
         load(&[], &[]).unwrap().program;
     assert_eq!((max_duration, metrics_file), (None, None));
     assert_eq!(metrics_address, Some(ListenAddress::Any { port: 9108 }));
+    assert_eq!((run_as_user, sandbox), (None, true));
     assert_eq!(log.to_string(), "info");
+}
+
+#[test]
+fn privileges() {
+    assert!(!load(&[("SANDBOX", "off")], &[]).unwrap().program.sandbox);
+    assert_eq!(errors(&[("SANDBOX", "yes")]), "SANDBOX: `yes` is not a valid value (use one of `on`, `off`)");
+    assert_eq!(
+        errors(&[("RUN_AS_USER", "no-such-user")]),
+        "RUN_AS_USER: `no-such-user` names no user of this host (`getent passwd` lists them; a number is a user ID)"
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(super) struct CollectLoop<R: Receive, W, T> {
 }
 
 impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
-    /// See [`Collect::run`](super::Collect::run).
+    /// See [`StartedCollect::run`](super::StartedCollect::run).
     pub(super) fn run(mut self) -> Result<(), CollectError> {
         let collected = self.collect().and_then(|()| self.drain());
         let now = self.clock.now();

@@ -1,6 +1,5 @@
 //! A libpcap handle on a device: opened, filtered, read, waited for.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -27,8 +26,6 @@ pub struct DeviceConfig {
     pub buffer_size: u32,
     /// Whether to capture packets that are not addressed to this host.
     pub promiscuous: bool,
-    /// The addresses of the relay's connections, which are not captured.
-    pub excluded: Vec<SocketAddr>,
 }
 
 /// Why a device cannot be captured.
@@ -99,11 +96,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn open(
-        name: &str,
-        config: &DeviceConfig,
-        own_traffic: &OwnTraffic,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn open(name: &str, config: &DeviceConfig) -> Result<Self, DeviceError> {
         let open_error = |error: pcap::Error| open_error(name, &error);
         let capture = Capture::from_device(name)
             .map_err(open_error)?
@@ -125,11 +118,16 @@ impl Handle {
             let _ = setsockopt(&capture, IgnoreOutgoing, &true);
         }
         let mut handle = Self { name: name.into(), capture, link_type, filter: config.filter.clone() };
-        if own_traffic.filter(handle.filter.as_deref()).is_some() {
-            handle.discard_unfiltered()?;
+        if handle.filter.is_some() {
+            handle.begin(&OwnTraffic::default())?;
         }
-        handle.set_filter(own_traffic)?;
         Ok(handle)
+    }
+
+    /// Sets the filter, and discards what was captured before.
+    pub(super) fn begin(&mut self, own_traffic: &OwnTraffic) -> Result<(), DeviceError> {
+        self.discard_unfiltered()?;
+        self.set_filter(own_traffic)
     }
 
     /// Discards the packets that arrived before there was a filter. The kernel has counted them; libpcap would apply the
