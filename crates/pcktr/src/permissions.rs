@@ -47,7 +47,11 @@ fn of_collector(endpoints: &[Endpoint]) -> Permissions {
     let mut network = Network::default();
     for endpoint in endpoints {
         match endpoint {
-            Endpoint::Tcp { port, .. } => network.listen.push(*port),
+            Endpoint::Tcp { port, .. } => {
+                network.listen.push(*port);
+                // To bind a socket, ZeroMQ lists the devices of this host, which takes the sockets of name resolution.
+                network.names = true;
+            }
             Endpoint::Ipc { .. } => network.unix = true,
         }
     }

@@ -21,8 +21,8 @@ const TCP_VERSION: ABI = ABI::V4;
 /// The port of name servers, which are asked over TCP if an answer does not fit into a datagram: RFC 7766.
 const DNS_PORT: u16 = 53;
 
-/// Where the process reads its own figures.
-const OWN_PROCESS: &str = "/proc/self";
+/// Where the process reads its own figures, and the time since which they count.
+const PROCESS: [&str; 2] = ["/proc/self", "/proc/stat"];
 
 /// Restricts files, TCP, signals and abstract sockets, and notes what is active.
 pub(crate) fn restrict(permissions: &Permissions, active: &mut Mechanisms) {
@@ -80,16 +80,14 @@ fn add_files(mut ruleset: RulesetCreated, rules: &FileRules) -> Result<RulesetCr
             ruleset = add_file(ruleset, path, access)?;
         }
     }
-    // procfs makes a new directory for the process, without the rule, once the old one has left the kernel's cache. So
-    // it is kept open.
-    match PathFd::new(OWN_PROCESS) {
-        Ok(directory) => {
-            let ruleset = ruleset.add_rule(PathBeneath::new(&directory, read))?;
-            std::mem::forget(directory);
-            Ok(ruleset)
-        }
-        Err(_) => Ok(ruleset),
+    for path in PROCESS {
+        let Ok(file) = PathFd::new(path) else { continue };
+        let access = if Path::new(path).is_dir() { read } else { read & AccessFs::from_file(VERSION) };
+        ruleset = ruleset.add_rule(PathBeneath::new(&file, access))?;
+        // procfs makes a new inode, without the rule, once the old one has left the kernel's cache. So it is kept open.
+        std::mem::forget(file);
     }
+    Ok(ruleset)
 }
 
 /// Adds a rule about a file or a directory; none if it does not exist.
