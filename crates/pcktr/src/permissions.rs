@@ -1,6 +1,6 @@
 //! What the program still needs once its devices, files and sockets are open.
 
-use pipeline::config::Input;
+use pipeline::config::{Input, InputConfig};
 use relay::{Endpoint, Host};
 use sandbox::{Network, Permissions};
 
@@ -10,8 +10,8 @@ use crate::settings::{ModeSettings, Settings};
 pub(crate) fn of(settings: &Settings) -> Permissions {
     let Settings { mode, program } = settings;
     let mut permissions = match mode {
-        ModeSettings::Capture(config) => of_input(&config.input.input, remote(&config.relay.endpoint)),
-        ModeSettings::Observe(config) => of_input(&config.input.input, Network::default()),
+        ModeSettings::Capture(config) => of_input(&config.input, remote(&config.relay.endpoint)),
+        ModeSettings::Observe(config) => of_input(&config.input, Network::default()),
         ModeSettings::Collect(config) => of_collector(&config.endpoints),
     };
     if let Some(path) = &program.metrics_file {
@@ -20,9 +20,11 @@ pub(crate) fn of(settings: &Settings) -> Permissions {
     permissions
 }
 
-fn of_input(input: &Input, network: Network) -> Permissions {
+fn of_input(config: &InputConfig, mut network: Network) -> Permissions {
+    // A filter may have host names. It is compiled again with the relay's addresses, and for each interface of a file.
+    network.names |= config.filter.is_some();
     let mut permissions = Permissions::new(network);
-    if matches!(input, Input::Devices(_) | Input::TzspDevices(..)) {
+    if matches!(config.input, Input::Devices(_) | Input::TzspDevices(..)) {
         permissions.list_devices();
     }
     permissions

@@ -12,16 +12,21 @@ const SHARED: [&str; 8] = ["/", "/etc", "/home", "/root", "/run", "/tmp", "/usr"
 /// Shared libraries. The C library loads modules late: for name resolution (nsswitch.conf(5)), and at the end of a thread.
 const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
 
-/// What the C library and its modules read to resolve a name: resolver(3), nsswitch.conf(5), gai.conf(5), ld.so(8).
-const RESOLVER: [&str; 7] = [
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/ld.so.cache",
+/// What the C library reads on its own: the names of protocols and ports, which libpcap looks up when it compiles a
+/// filter; the number of processors; random numbers, where the kernel lacks getrandom(2).
+const C_LIBRARY: [&str; 7] = [
+    "/etc/ethers",
+    "/etc/networks",
     "/etc/nsswitch.conf",
-    "/etc/resolv.conf",
+    "/etc/protocols",
     "/etc/services",
+    "/sys/devices/system/cpu",
+    "/dev/urandom",
 ];
+
+/// What the C library and its modules read to resolve a host name: resolver(3), gai.conf(5), ld.so(8).
+const RESOLVER: [&str; 5] =
+    ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/ld.so.cache", "/etc/resolv.conf"];
 
 /// Where the devices of this host and their counters are. The entries of the first are links into the second.
 const DEVICES: [&str; 2] = ["/sys/class/net", "/sys/devices"];
@@ -40,11 +45,9 @@ pub(crate) struct FileRules {
 impl FileRules {
     /// The rules for `permissions`. A superuser is told apart because file modes do not keep it from reading `/etc/shadow`.
     pub(crate) fn new(permissions: &Permissions, is_superuser: bool) -> Self {
-        let mut read: Vec<PathBuf> = LIBRARIES.map(PathBuf::from).into();
+        let mut read: Vec<PathBuf> = LIBRARIES.iter().chain(&C_LIBRARY).map(PathBuf::from).collect();
         // For the symbols of a backtrace.
         read.extend(std::env::current_exe());
-        // The C library reads random numbers from here where the kernel lacks getrandom(2).
-        read.push("/dev/urandom".into());
         if permissions.devices {
             read.extend(DEVICES.map(PathBuf::from));
         }

@@ -21,8 +21,8 @@ const TCP_VERSION: ABI = ABI::V4;
 /// The port of name servers, which are asked over TCP if an answer does not fit into a datagram: RFC 7766.
 const DNS_PORT: u16 = 53;
 
-/// Where the process reads its own figures, and the time since which they count.
-const PROCESS: [&str; 2] = ["/proc/self", "/proc/stat"];
+/// Where the process reads its own figures; those of the kernel that tell how to read them.
+const PROCESS: [&str; 3] = ["/proc/self", "/proc/stat", "/proc/sys/kernel/osrelease"];
 
 /// Restricts files, TCP, signals and abstract sockets, and notes what is active.
 pub(crate) fn restrict(permissions: &Permissions, active: &mut Mechanisms) {

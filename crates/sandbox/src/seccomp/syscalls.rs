@@ -188,8 +188,11 @@ const FORBIDDEN: &[i64] = &[
 /// which types into the terminal that started the program.
 const IOCTLS: [u64; 3] = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
 
-/// Options of prctl(2): the names of threads and of memory.
-const PRCTLS: [i32; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
+/// linux/prctl.h: reads what the kernel told the process at its start.
+const PR_GET_AUXV: i32 = 0x4155_5856;
+
+/// Options of prctl(2): the names of threads and of memory, and what the kernel told the process.
+const PRCTLS: [i32; 4] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, PR_GET_AUXV];
 
 /// The bits of the type of a socket that are not flags (net.h, `SOCK_TYPE_MASK`).
 const SOCKET_TYPE: u64 = 0xf;
