@@ -156,7 +156,10 @@ def test_missing_landlock_is_reported_once(testbed):
     observe = testbed.observe(prefix=(sys.executable, "-c", WITHOUT_LANDLOCK)).ready()
     warnings = observe.log_lines("WARN")
     equal(len(warnings), 1, f"warnings: {warnings}")
-    for part in ('missing="landlock_files,landlock_tcp,landlock_scope"', "it can open every file that its user may open"):
+    for part in (
+        'missing="landlock_files,landlock_tcp,landlock_scope"',
+        "it can open every file that its user may open",
+    ):
         check(part in warnings[0], f"`{part}` is not in: {warnings[0]}")
     metrics = observe.metrics()
     for mechanism in MECHANISMS:

@@ -21,6 +21,8 @@ pub use mechanisms::{Mechanism, Mechanisms};
 pub use permissions::{Network, Permissions};
 pub use user::{User, UserError};
 
+use tracing::warn;
+
 /// A sandbox that is prepared, and not entered yet.
 ///
 /// [`Sandbox::prepare`] comes first, because an unprivileged user can no longer empty the bounding set; then the program
@@ -42,6 +44,10 @@ impl Sandbox {
     /// Gives up everything but `permissions`, for this thread and all that it starts. Logs what the kernel lacks.
     #[must_use]
     pub fn enter(self, permissions: &Permissions) -> Mechanisms {
+        if let Some(threads @ 2..) = threads() {
+            // For example those of a library that was loaded with LD_PRELOAD.
+            warn!(threads, "the sandbox binds only one of the threads that run already, but for seccomp");
+        }
         let mut active = Mechanisms::none();
         active.set(Mechanism::NoNewPrivs, self.no_new_privs);
         active.set(Mechanism::Capabilities, capabilities::drop_all().is_ok());
@@ -51,6 +57,11 @@ impl Sandbox {
         active.log_missing();
         active
     }
+}
+
+/// The number of threads of this process; unknown without procfs.
+fn threads() -> Option<usize> {
+    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
 #[cfg(test)]

@@ -55,7 +55,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fallocate,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
-    libc::SYS_fadvise64,
     libc::SYS_renameat2,
     libc::SYS_unlinkat,
     // Sockets that are open.
@@ -86,6 +85,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_set_tid_address,
     libc::SYS_rseq,
     libc::SYS_membarrier,
+    libc::SYS_getcpu,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_setaffinity,
@@ -184,9 +184,9 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_swapoff,
 ];
 
-/// Requests of ioctl(2): non-blocking mode, bytes to read, whether a file is a terminal. Among those left out is TIOCSTI,
-/// which types into the terminal that started the program.
-const IOCTLS: [u64; 3] = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+/// Requests of ioctl(2): non-blocking mode, closing on exec, bytes to read, whether a file is a terminal. Among those left
+/// out is TIOCSTI, which types into the terminal that started the program.
+const IOCTLS: [u64; 5] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS, libc::TIOCGWINSZ];
 
 /// linux/prctl.h: reads what the kernel told the process at its start.
 const PR_GET_AUXV: i32 = 0x4155_5856;
