@@ -35,19 +35,20 @@ SYSCALL_INSTRUCTION = b"\x0f\x05"
 NUMBERS = {"mmap": 9, "socket": 41, "connect": 42, "execve": 59, "ptrace": 101, "openat": 257}
 
 
-class Registers(ctypes.Structure):
-    """struct user_regs_struct, sys/user.h."""
+# struct user_regs_struct, sys/user.h
+REGISTERS = """r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base
+    ds es fs gs"""
 
-    _fields_ = [
-        (name, ctypes.c_ulong)
-        for name in "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss "
-        "fs_base gs_base ds es fs gs".split()
-    ]
+
+class Registers(ctypes.Structure):
+    """The registers of a thread."""
+
+    _fields_ = [(name, ctypes.c_ulong) for name in REGISTERS.split()]
 
 
 def force(pid, name, *args):
-    """Makes the first thread of a process call `name`. Returns what the kernel returns, a value or a negative error number;
-    or the signal that killed the process. Arguments are numbers, texts or bytes."""
+    """Makes the first thread of a process call `name`. Returns what the kernel returns, a value or a negative error
+    number; or the signal that killed the process. Arguments are numbers, texts or bytes."""
     return force_all(pid, pid, [(name, *args)])[0]
 
 

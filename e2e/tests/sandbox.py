@@ -1,5 +1,5 @@
-"""SANDBOX and RUN_AS_USER, seen from outside: what the kernel says about each thread, what calls fail when they are forced
-into the program, and what works all the same."""
+"""SANDBOX and RUN_AS_USER, seen from outside: what the kernel says about each thread, what calls fail when they are
+forced into the program, and what works all the same."""
 
 import contextlib
 import errno
@@ -152,7 +152,8 @@ def test_only_the_collector_is_reachable(testbed):
 
 
 def test_missing_landlock_is_reported_once(testbed):
-    """Where the kernel or the container has no landlock, the program runs without it. One log line and the metrics say so."""
+    """Where the kernel or the container has no landlock, the program runs without it. One log line says so, and the
+    metrics do."""
     observe = testbed.observe(prefix=(sys.executable, "-c", WITHOUT_LANDLOCK)).ready()
     warnings = observe.log_lines("WARN")
     equal(len(warnings), 1, f"warnings: {warnings}")
@@ -168,8 +169,8 @@ def test_missing_landlock_is_reported_once(testbed):
     observe.stop()
 
 
-# Has landlock_create_ruleset(2), which has the same number on all processors, fail as on a kernel without it, and executes
-# the rest of the command line. linux/filter.h, linux/seccomp.h, linux/prctl.h.
+# Has landlock_create_ruleset(2), which has the same number on all processors, fail as on a kernel without it, and
+# executes the rest of the command line. linux/filter.h, linux/seccomp.h, linux/prctl.h.
 WITHOUT_LANDLOCK = """
 import ctypes, os, struct, sys
 LOAD, EQUAL, RETURN, ALLOW, ERRNO, ENOSYS = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000, 38
