@@ -15,11 +15,11 @@ mod permissions;
     path = "seccomp/unsupported.rs"
 )]
 mod seccomp;
-pub mod user;
+mod user;
 
 pub use mechanisms::{Mechanism, Mechanisms};
 pub use permissions::{Network, Permissions};
-pub use user::{User, UserError};
+pub use user::{ChangeUserError, User, UserError};
 
 use tracing::warn;
 
