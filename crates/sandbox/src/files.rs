@@ -13,9 +13,10 @@ const SHARED: [&str; 8] = ["/", "/etc", "/home", "/root", "/run", "/tmp", "/usr"
 const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
 
 /// What the C library reads on its own: the names of protocols and ports, which libpcap looks up when it compiles a
-/// filter; the number of processors; random numbers, where the kernel lacks getrandom(2).
-const C_LIBRARY: [&str; 7] = [
+/// filter, and the modules that know them; the number of processors; random numbers, where the kernel lacks getrandom(2).
+const C_LIBRARY: [&str; 8] = [
     "/etc/ethers",
+    "/etc/ld.so.cache",
     "/etc/networks",
     "/etc/nsswitch.conf",
     "/etc/protocols",
@@ -24,9 +25,8 @@ const C_LIBRARY: [&str; 7] = [
     "/dev/urandom",
 ];
 
-/// What the C library and its modules read to resolve a host name: resolver(3), gai.conf(5), ld.so(8).
-const RESOLVER: [&str; 5] =
-    ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/ld.so.cache", "/etc/resolv.conf"];
+/// What the C library and its modules read to resolve a host name: resolver(3), gai.conf(5).
+const RESOLVER: [&str; 4] = ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/resolv.conf"];
 
 /// Where the devices of this host and their counters are. The entries of the first are links into the second.
 const DEVICES: [&str; 2] = ["/sys/class/net", "/sys/devices"];
