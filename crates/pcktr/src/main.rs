@@ -15,7 +15,7 @@ use std::time::Duration;
 use pipeline::{Capture, CaptureError, Collect, Ended, PipelineHandle, Stop};
 use prometheus::Registry;
 use tracing::{error, info};
-use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status};
+use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status, WebConfig, WebConfigError};
 
 use settings::{ModeSettings, ProgramSettings, Settings};
 
@@ -53,14 +53,16 @@ fn main() -> ExitCode {
 
 /// Whether an error means that the settings are wrong rather than the host.
 fn is_setting(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
+    error.is::<WebConfigError>() || error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
 }
 
 /// Opens everything, then runs the mode to its end.
 fn run(settings: &Settings) -> anyhow::Result<Ended> {
     let Settings { mode, program } = settings;
+    let web_config = program.web_config_file.as_deref().map(WebConfig::load).transpose()?;
     // The port is bound first, so that a port in use is reported before anything is captured.
-    let server = program.metrics_address.as_ref().map(Server::bind).transpose()?;
+    let server =
+        program.metrics_address.as_ref().map(|address| Server::bind(address, web_config)).transpose()?;
     let stop = Stop::new();
     let pipeline = Pipeline::open(mode, &stop)?;
     let handle = pipeline.handle();
@@ -89,6 +91,9 @@ fn serve(
     let registry = Registry::new();
     web::register_process(&registry, [("libpcap", libraries::libpcap()), ("libzmq", libraries::libzmq())])?;
     handle.register_metrics(&registry)?;
+    if let Some(server) = &server {
+        server.register_metrics(&registry)?;
+    }
     let tables = Arc::clone(handle);
     let metrics = Arc::new(Metrics::new(registry, move |out| tables.write_tables(out)));
     let file = program.metrics_file.clone().map(|path| MetricsFile::start(path, Arc::clone(&metrics)));

@@ -99,6 +99,8 @@ pub(crate) struct ProgramSettings {
     pub(crate) max_duration: Option<Duration>,
     /// Where metrics are served.
     pub(crate) metrics_address: Option<ListenAddress>,
+    /// The file with TLS and passwords for metrics.
+    pub(crate) web_config_file: Option<PathBuf>,
     /// The file that metrics are written to.
     pub(crate) metrics_file: Option<PathBuf>,
     /// What is logged.

@@ -183,6 +183,7 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
     let program = ProgramSettings {
         max_duration: values.max_duration,
         metrics_address: values.metrics_addrport,
+        web_config_file: values.web_config_file,
         metrics_file: values.metrics_file,
         log: values.log,
     };

@@ -221,6 +221,13 @@ settings! {
         parse: listen_address,
     }
 
+    WEB_CONFIG_FILE => web_config_file: Option<PathBuf> {
+        value: "PATH", default: Absent, modes: ALL,
+        meaning: "TLS and passwords for metrics, in the format of Prometheus' exporter-toolkit; read again when \
+                  it changes",
+        parse: optional(|text| Ok(text.into())),
+    }
+
     METRICS_FILE => metrics_file: Option<PathBuf> {
         value: "PATH", default: Absent, modes: ALL,
         meaning: "also write the metrics to this file every 15 s and at exit, for node_exporter's textfile \

@@ -91,9 +91,9 @@ fn defaults_of_observe() {
 
 #[test]
 fn defaults_of_program() {
-    let ProgramSettings { max_duration, metrics_address, metrics_file, log } =
+    let ProgramSettings { max_duration, metrics_address, web_config_file, metrics_file, log } =
         load(&[], &[]).unwrap().program;
-    assert_eq!((max_duration, metrics_file), (None, None));
+    assert_eq!((max_duration, web_config_file, metrics_file), (None, None, None));
     assert_eq!(metrics_address, Some(ListenAddress::Any { port: 9108 }));
     assert_eq!(log.to_string(), "info");
 }
@@ -336,7 +336,7 @@ fn flag_of_another_mode_is_an_error() {
 #[test]
 fn modes_use_the_settings_declared_for_them() {
     // These accept any text.
-    const FREE: [&str; 4] = ["FILTER", "READ_FILE", "OUTPUT", "DEVICE"];
+    const FREE: [&str; 5] = ["FILTER", "READ_FILE", "OUTPUT", "DEVICE", "WEB_CONFIG_FILE"];
     for mode in [Mode::Capture, Mode::Collect, Mode::Observe] {
         let mut environment: BTreeMap<_, _> = TABLE.iter().map(|row| (row.name, "\u{1}")).collect();
         environment.insert("MODE", mode.as_str());
