@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::connections::Connections;
     use crate::service::Site;
-    use crate::service::tests::{block_on, site};
+    use crate::service::tests::{block_on, block_on_paused, site};
 
     const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     const HEALTH: &[u8] = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -183,29 +183,65 @@ mod tests {
     }
 
     #[test]
-    fn slow_readers_delay_nobody_and_are_closed_for_later_scrapes() {
+    fn slow_readers_are_closed_for_later_scrapes() {
         const LEN: usize = 1 << 20;
         let (site, _) = site(|out| out.sample(&"x".repeat(LEN), "", 1));
         let fixture = Fixture::new(site);
-        block_on(async {
-            let mut slow = Vec::new();
+        block_on_paused(async {
+            let start = Instant::now();
+            let mut readers = Vec::new();
             for _ in 0..5 {
                 let mut client = fixture.connect();
                 client.write_all(SCRAPE).await.unwrap();
                 client.read_u8().await.unwrap();
-                slow.push(client);
+                readers.push(client);
                 assert!(fixture.ask(HEALTH).await.ends_with("\r\n\r\nok\n"));
             }
-            // The last two renderings are still in memory. One more scrape fits beside them.
-            let mut rest = Vec::new();
-            for client in &mut slow {
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+            assert_eq!(fixture.connections.evicted(), 2);
+            let mut complete = Vec::new();
+            for client in &mut readers {
                 let mut response = Vec::new();
                 client.read_to_end(&mut response).await.unwrap();
-                rest.push(response.len() > LEN);
+                complete.push(response.len() > LEN);
             }
-            assert_eq!(rest, [false, false, true, true, true]);
-            assert_eq!(fixture.connections.evicted(), 2);
+            assert_eq!(complete, [false, false, true, true, true]);
             assert!(fixture.ask(SCRAPE).await.len() > LEN);
+        });
+    }
+
+    #[test]
+    fn reader_that_makes_progress_is_not_closed_at_once() {
+        const LEN: usize = 1 << 20;
+        let (site, _) = site(|out| out.sample(&"x".repeat(LEN), "", 1));
+        let fixture = Arc::new(Fixture::new(site));
+        block_on_paused(async {
+            let mut readers = Vec::new();
+            for _ in 0..3 {
+                let mut client = fixture.connect();
+                client.write_all(SCRAPE).await.unwrap();
+                client.read_u8().await.unwrap();
+                readers.push(client);
+            }
+            let next = tokio::spawn({
+                let fixture = Arc::clone(&fixture);
+                async move { fixture.ask(SCRAPE).await.len() }
+            });
+            // A kilobyte each every tenth of a second, then all the rest.
+            for _ in 0..20 {
+                for client in &mut readers {
+                    client.read_exact(&mut [0; PIPE]).await.unwrap();
+                }
+                time::sleep(Duration::from_millis(100)).await;
+            }
+            assert!(!next.is_finished());
+            for client in &mut readers {
+                let mut response = Vec::new();
+                client.read_to_end(&mut response).await.unwrap();
+                assert!(response.len() > LEN - 30 * PIPE, "{}", response.len());
+            }
+            assert!(next.await.unwrap() > LEN);
+            assert_eq!(fixture.connections.evicted(), 0);
         });
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,24 +88,25 @@ impl Connections {
     /// Closes a connection, preferably one whose client has not sent a request, and of those the oldest; then the one whose
     /// client has not received anything for the longest time.
     pub(crate) fn evict(&self) {
-        self.evict_from(&[Phase::Silent, Phase::Sending, Phase::Answering]);
+        self.evict_if(|_, _| true);
     }
 
     /// Closes the oldest connection whose client has not sent a request.
     pub(crate) fn evict_silent(&self) {
-        self.evict_from(&[Phase::Silent]);
+        self.evict_if(|phase, _| phase == Phase::Silent);
     }
 
-    /// Closes the connection whose client receives a response and has not received anything for the longest time.
-    pub(crate) fn evict_slowest_reader(&self) {
-        self.evict_from(&[Phase::Sending]);
+    /// Closes the connection whose client has not received anything of its response for the longest time, if that is since
+    /// `time` or before.
+    pub(crate) fn evict_reader_stalled_since(&self, time: Instant) {
+        self.evict_if(|phase, since| phase == Phase::Sending && since <= time);
     }
 
-    fn evict_from(&self, phases: &[Phase]) {
+    fn evict_if(&self, may_evict: impl Fn(Phase, Instant) -> bool) {
         let mut table = self.table.lock();
-        let state = |entry: &Entry| *entry.activity.0.lock();
-        let candidates = table.entries.iter().map(|(id, entry)| (state(entry), *id));
-        let Some((_, id)) = candidates.filter(|((phase, _), _)| phases.contains(phase)).min() else { return };
+        let candidates = table.entries.iter().map(|(id, entry)| (*entry.activity.0.lock(), *id));
+        let candidates = candidates.filter(|((phase, since), _)| may_evict(*phase, *since));
+        let Some((_, id)) = candidates.min() else { return };
         // Dropping the task closes the socket.
         if let Some(task) = table.entries.remove(&id).and_then(|entry| entry.task) {
             task.abort();
@@ -173,10 +174,12 @@ mod tests {
         open[1].activity.set_sending(at(4));
         open[2].activity.set_sending(at(5));
         open[1].activity.set_progress(at(6));
-        connections.evict_slowest_reader();
+        connections.evict_reader_stalled_since(at(4));
+        assert_eq!(left(&connections), [0, 1, 2]);
+        connections.evict_reader_stalled_since(at(6));
         assert_eq!(left(&connections), [0, 1]);
-        connections.evict_slowest_reader();
-        connections.evict_slowest_reader();
+        connections.evict_reader_stalled_since(at(6));
+        connections.evict_reader_stalled_since(at(6));
         assert_eq!(left(&connections), [0]);
         connections.evict();
         assert_eq!(left(&connections), [0; 0]);

@@ -8,12 +8,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::ListenAddress;
@@ -158,7 +158,7 @@ impl Acceptor {
     /// is still silent after the pause makes room.
     async fn pause(&self, error: &io::Error) {
         self.endpoint.counters.accept_errors.increment();
-        if self.log_limit.allows(Instant::now()) {
+        if self.log_limit.allows(Instant::now().into_std()) {
             let remedy = match error.raw_os_error() {
                 Some(libc::EMFILE) => "raise the limit of open files: ulimit -n, or LimitNOFILE= in systemd",
                 _ => "check the host's memory and its limit of open files",

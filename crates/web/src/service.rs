@@ -216,6 +216,13 @@ pub(crate) mod tests {
         runtime.block_on(future)
     }
 
+    /// As [`block_on`], with a clock that advances only while nothing else is to do.
+    pub(crate) fn block_on_paused<T>(future: impl Future<Output = T>) -> T {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(future)
+    }
+
     fn service(site: Site) -> Service {
         Service::new(site, Connections::new(1), Arc::default()).unwrap()
     }

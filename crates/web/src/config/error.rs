@@ -71,8 +71,6 @@ pub(super) enum ConfigFault {
     Value { key: &'static str, value: String, allowed: String },
     #[error("`{key}` is missing in tls_server_config ({remedy})")]
     Missing { key: &'static str, remedy: &'static str },
-    #[error("`{key}` is not supported ({remedy})")]
-    Unsupported { key: &'static str, remedy: &'static str },
     #[error("`max_version` is lower than `min_version` (exchange them)")]
     Versions,
     #[error("`client_ca_file` has no effect without a `client_auth_type` (use RequireAndVerifyClientCert)")]

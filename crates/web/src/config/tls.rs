@@ -14,6 +14,7 @@ use super::document::Node;
 use super::error::{ConfigFault, Fault, FileFault};
 use super::section::{Section, choose};
 
+/// Those of exporter-toolkit, apart from `cert`, `key` and `client_ca`, which would hold the text of a file.
 const KEYS: [&str; 10] = [
     "cert_file",
     "key_file",
@@ -25,13 +26,6 @@ const KEYS: [&str; 10] = [
     "cipher_suites",
     "curve_preferences",
     "prefer_server_cipher_suites",
-];
-
-/// Keys of exporter-toolkit that hold the text of a file.
-const INLINE_KEYS: [(&str, &str); 3] = [
-    ("cert", "write it to a file and use `cert_file`"),
-    ("key", "write it to a file and use `key_file`"),
-    ("client_ca", "write it to a file and use `client_ca_file`"),
 ];
 
 /// The settings in `tls_server_config`.
@@ -64,13 +58,7 @@ pub(super) struct Tls {
 impl TlsSettings {
     pub(super) fn parse(node: Node) -> Result<Self, Fault> {
         let line = node.line;
-        let known: Vec<_> = KEYS.into_iter().chain(INLINE_KEYS.map(|(key, _)| key)).collect();
-        let mut section = Section::new(node, "tls_server_config", &known)?;
-        for (key, remedy) in INLINE_KEYS {
-            if let Some(node) = section.take(key) {
-                return Err(ConfigFault::Unsupported { key, remedy }.at(node.line));
-            }
-        }
+        let mut section = Section::new(node, "tls_server_config", &KEYS)?;
         let cert = NamedFile::take(&mut section, "cert_file")?;
         let key = NamedFile::take(&mut section, "key_file")?;
         let missing = |key, remedy| ConfigFault::Missing { key, remedy }.at(line);
