@@ -85,13 +85,14 @@ impl Renderer {
             }
         }
         let metrics = Arc::clone(&self.metrics);
+        let body_permit = Arc::clone(&permit);
+        // If the client disconnects, the rendering runs on, with its turn and its permit.
         let rendered = task::spawn_blocking(move || {
-            let text = metrics.text();
+            let body = Body { bytes: metrics.text(), _permit: body_permit };
             drop(turn);
-            text
+            body
         });
-        let text = rendered.await.ok()?;
-        let text = Bytes::from_owner(Body { bytes: text, _permit: Arc::clone(&permit) });
+        let text = Bytes::from_owner(rendered.await.ok()?);
         Some(Arc::new(Rendering { text, gzip: OnceCell::new(), permit }))
     }
 
