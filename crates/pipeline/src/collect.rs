@@ -6,11 +6,13 @@
 mod clock;
 mod collector;
 mod interfaces;
-mod invalid_messages;
 mod log_limiter;
 mod metrics;
 mod outcomes;
+mod peer;
+mod rejections;
 mod run;
+mod sources;
 
 use std::fmt;
 use std::fs::File;
@@ -30,7 +32,7 @@ use crate::config::{CollectConfig, FileOrStdio};
 use crate::{PipelineHandle, Stop, Totals};
 use clock::{MergeClock, SystemClocks};
 use collector::Collector;
-use invalid_messages::InvalidMessages;
+use rejections::Rejections;
 use run::CollectLoop;
 
 /// Why a collector does not start, or ended early.
@@ -51,7 +53,9 @@ pub enum CollectError {
 struct Shared {
     ledger: Mutex<Ledger>,
     observers: Arc<Observers>,
-    invalid_messages: InvalidMessages,
+    /// The most sources at a time.
+    max_sources: u32,
+    rejections: Rejections,
     /// Packets in the merge.
     merge_packets: AtomicU64,
     /// Bytes of the batches in the merge.
@@ -59,11 +63,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(observers: Arc<Observers>) -> Arc<Self> {
+    fn new(observers: Arc<Observers>, max_sources: u32) -> Arc<Self> {
         Arc::new(Self {
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(max_sources)),
             observers,
-            invalid_messages: InvalidMessages::default(),
+            max_sources,
+            rejections: Rejections::default(),
             merge_packets: AtomicU64::new(0),
             merge_bytes: AtomicU64::new(0),
         })
@@ -96,7 +101,8 @@ impl Collect {
         };
         let writer = CaptureWriter::new(stream, config.format)?;
         info!(endpoints = ?pull.endpoints(), "waiting for captures");
-        let shared = Shared::new(Observers::new(config.common.observers.for_collector()));
+        let shared =
+            Shared::new(Observers::new(config.common.observers.for_collector()), config.max_sources.get());
         let merge = merge::MergeConfig {
             window: config.merge_window,
             grace: config.merge_window / 2,
@@ -186,13 +192,13 @@ mod tests {
     fn handle() -> CollectHandle {
         let observers =
             Observers::new(observe::ObserversConfig { sizes: true, ..observe::ObserversConfig::default() });
-        let shared = Shared::new(observers);
+        let shared = Shared::new(observers, 4096);
         {
             let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1, 2]);
             let mut header = *batch.header();
             let mut ledger = shared.ledger.lock();
-            let (source, _) = ledger
-                .register(&batch::Interface::decode(batch.fields(), header.link_type, 96).unwrap().origin);
+            let interface = batch::Interface::decode(batch.fields(), header.link_type, 96).unwrap();
+            let (source, _) = ledger.register(&interface.origin).unwrap();
             let _ = ledger.record(source, &header, 100, Timestamp::ZERO);
             header.dropped = batch::Dropped { kernel: 1, interface: 2, relay: 4 };
             (header.sequence, header.sent_before) = (3, 10);

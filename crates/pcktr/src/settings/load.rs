@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
+use packet::origin::printable_name;
 use pipeline::config::{
     CaptureConfig, CollectConfig, CommonConfig, FlowBounds, Input, InputConfig, ObserveConfig, PairBounds,
     RelayConfig, StreamBounds,
@@ -161,7 +162,7 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
     let mode = match values.mode {
         Mode::Capture => ModeSettings::Capture(CaptureConfig {
             input,
-            source_name: values.source_name.unwrap_or_else(|| host_name.to_owned()),
+            source_name: values.source_name.unwrap_or_else(|| printable_name(host_name).into_owned()),
             relay: RelayConfig {
                 endpoint: values.relay_endpoint,
                 buffer: values.relay_buffer,
@@ -175,6 +176,7 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
             output: values.output,
             format: values.output_format,
             merge_window: values.merge_window,
+            max_sources: values.max_sources,
             exit_on_end: values.exit_on_end,
             common,
         }),

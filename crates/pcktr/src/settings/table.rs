@@ -147,6 +147,14 @@ settings! {
         parse: duration(Duration::ZERO..=Duration::from_secs(60)),
     }
 
+    MAX_SOURCES => max_sources: NonZeroU32 {
+        value: COUNT, default: Text("4096"), modes: COLLECT,
+        meaning: "maximum number of sources at a time (every device of a capture is one); beyond it, batches of \
+                  new sources are rejected and counted",
+        // A source takes up to 24 KiB.
+        parse: count(NonZeroU32::MIN..=NonZeroU32::new(1 << 20).unwrap_or(NonZeroU32::MAX)),
+    }
+
     EXIT_ON_END => exit_on_end: bool {
         value: BOOLEAN, default: Text("false"), modes: COLLECT,
         meaning: "exit when all sources seen so far have ended",

@@ -59,7 +59,9 @@ fn defaults_of_capture() {
 
 #[test]
 fn defaults_of_collect() {
-    let CollectConfig { endpoints, output, format, merge_window, exit_on_end, common } = collect(&[]);
+    let CollectConfig { endpoints, output, format, merge_window, max_sources, exit_on_end, common } =
+        collect(&[]);
+    assert_eq!(max_sources.get(), 4096);
     let [endpoint] = endpoints.as_slice() else { panic!("expected one endpoint: {endpoints:?}") };
     assert_eq!(endpoint.to_string(), "tcp://localhost:7386");
     assert_eq!((output, format), (FileOrStdio::Stdio, CaptureFormat::Pcap));
@@ -275,30 +277,30 @@ fn all_errors_are_reported() {
         // Of another mode, so ignored.
         ("COLLECT_ENDPOINT", "nonsense"),
     ]), @r"
-    DEVICE: `,` is an empty list (give at least one element)
-    SNAPLEN: `0` is out of range (1 to 256KiB)
-    BUFFER_SIZE: `2GiB` is out of range (512KiB to 1GiB)
-    PROMISCUOUS: `perhaps` is not a boolean (use `true` or `false`)
-    TZSP_PORT: `37008,0` contains `0`, which is not a valid port (1 to 65535)
-    SOURCE_NAME: `a\nb` is not a valid name (use at most 255 bytes, without control characters)
-    RELAY_ENDPOINT: `tcp://*:7386` names no host to send to (`*` is for a collector: name its host)
-    RELAY_BUFFER: `lots` is not a valid size (for example `16MiB`; 4KiB to 1TiB)
-    BATCH_BYTES: `8MiB` is out of range (4KiB to 4MiB)
-    BATCH_DELAY: `50` has no unit (for example `50s` or `50ms`; 1ms to 10s)
-    COMPRESSION: `gzip` is not a valid value (use one of `none`, `lz4`, `zstd`)
-    MAX_PACKETS: `0` is out of range (1 to 18446744073709551615)
-    MAX_DURATION: `0` is out of range (1ms to 100years)
-    OBSERVE: `size` contains `size`, which is not a valid value (use one of `sizes`, `flows`, `streams`, `pairs`, `all`, `none`)
-    FLOW_AGE: `soon` is not a valid duration (for example `50ms`, `10s` or `5m`; 1ms to 100years)
-    MAX_FLOWS: `-1` is not a whole number (1 to 4294967295)
-    STREAM_AGE: `0s` is out of range (1ms to 100years)
-    STREAM_FINALIZED_AGE: `1` has no unit (for example `1s` or `1ms`; 1ms to 100years)
-    MAX_STREAMS: `5e9` is not a whole number (1 to 4294967295)
-    STREAMS_EXPORT: `4294967296` is out of range (0 to 4294967295)
-    MAX_PAIRS: `0` is out of range (1 to 4294967295)
-    METRICS_ADDRPORT: `9108` is not a valid address (for example `:9108` or `127.0.0.1:9108`)
-    METRICS_FILE: `/` is not the path of a file (for example `/var/lib/node_exporter/pcktr.prom`)
-    LOG: `verbose` is not a valid log filter (use `off`, `error`, `warn`, `info`, `debug` or `trace`; per module `info,source=debug`)
+        DEVICE: `,` is an empty list (give at least one element)
+        SNAPLEN: `0` is out of range (1 to 256KiB)
+        BUFFER_SIZE: `2GiB` is out of range (512KiB to 1GiB)
+        PROMISCUOUS: `perhaps` is not a boolean (use `true` or `false`)
+        TZSP_PORT: `37008,0` contains `0`, which is not a valid port (1 to 65535)
+        SOURCE_NAME: `a\nb` is not a valid name: it contains the control character U+000A (use at most 255 bytes, without control characters)
+        RELAY_ENDPOINT: `tcp://*:7386` names no host to send to (`*` is for a collector: name its host)
+        RELAY_BUFFER: `lots` is not a valid size (for example `16MiB`; 4KiB to 1TiB)
+        BATCH_BYTES: `8MiB` is out of range (4KiB to 4MiB)
+        BATCH_DELAY: `50` has no unit (for example `50s` or `50ms`; 1ms to 10s)
+        COMPRESSION: `gzip` is not a valid value (use one of `none`, `lz4`, `zstd`)
+        MAX_PACKETS: `0` is out of range (1 to 18446744073709551615)
+        MAX_DURATION: `0` is out of range (1ms to 100years)
+        OBSERVE: `size` contains `size`, which is not a valid value (use one of `sizes`, `flows`, `streams`, `pairs`, `all`, `none`)
+        FLOW_AGE: `soon` is not a valid duration (for example `50ms`, `10s` or `5m`; 1ms to 100years)
+        MAX_FLOWS: `-1` is not a whole number (1 to 4294967295)
+        STREAM_AGE: `0s` is out of range (1ms to 100years)
+        STREAM_FINALIZED_AGE: `1` has no unit (for example `1s` or `1ms`; 1ms to 100years)
+        MAX_STREAMS: `5e9` is not a whole number (1 to 4294967295)
+        STREAMS_EXPORT: `4294967296` is out of range (0 to 4294967295)
+        MAX_PAIRS: `0` is out of range (1 to 4294967295)
+        METRICS_ADDRPORT: `9108` is not a valid address (for example `:9108` or `127.0.0.1:9108`)
+        METRICS_FILE: `/` is not the path of a file (for example `/var/lib/node_exporter/pcktr.prom`)
+        LOG: `verbose` is not a valid log filter (use `off`, `error`, `warn`, `info`, `debug` or `trace`; per module `info,source=debug`)
     ");
     insta::assert_snapshot!(errors(&[
         ("MODE", "collect"),

@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// A metric of each source: its value at a time, if it has one then.
 type SourceMetric = (Declaration, fn(&SourceStats, Timestamp) -> Option<f64>);
 
-const SOURCE_METRICS: [SourceMetric; 19] = [
+const SOURCE_METRICS: [SourceMetric; 21] = [
     (
         Declaration::counter(
             "packeteur_source_seen_packets_total",
@@ -99,8 +99,22 @@ const SOURCE_METRICS: [SourceMetric; 19] = [
         |stats, _| Some(stats.late as f64),
     ),
     (
+        Declaration::counter(
+            "packeteur_source_ahead_packets_total",
+            "Packets ahead of this host's clock by more than MERGE_WINDOW and a second. They are merged apart.",
+        ),
+        |stats, _| Some(stats.ahead as f64),
+    ),
+    (
         Declaration::counter("packeteur_source_runs_total", "Runs of the source that sent a batch."),
         |stats, _| Some(stats.epochs as f64),
+    ),
+    (
+        Declaration::counter(
+            "packeteur_source_overlapping_runs_total",
+            "Runs of the source that went on at the same time as an earlier one: two captures share its name.",
+        ),
+        |stats, _| Some(stats.overlapping_runs as f64),
     ),
     (
         Declaration::gauge(
@@ -146,10 +160,8 @@ const DISCARDED: Declaration = Declaration::counter(
     "Packets received and not written, by reason: link_type, max_packets, output_closed.",
 );
 
-const INVALID_MESSAGES: Declaration = Declaration::counter(
-    "packeteur_invalid_messages_total",
-    "Messages ignored because they are not valid batches, by reason.",
-);
+const REJECTED_BATCHES: Declaration =
+    Declaration::counter("packeteur_rejected_batches_total", "Messages that were not accepted, by reason.");
 
 /// A metric of the collector.
 type CollectorMetric = (Declaration, fn(&Snapshot) -> f64);
@@ -195,7 +207,7 @@ const COLLECTOR_METRICS: [CollectorMetric; 6] = [
 struct Snapshot {
     now: Timestamp,
     sources: Vec<(LabelSet, SourceStats)>,
-    invalid_messages: Vec<(&'static str, u64)>,
+    rejected_batches: Vec<(&'static str, u64)>,
     accepted: u64,
     ended: u64,
     merge_packets: u64,
@@ -211,7 +223,7 @@ pub(super) fn collector(
     let declared = SOURCE_METRICS
         .map(|(declared, _)| declared)
         .into_iter()
-        .chain([DROPPED, DISCARDED, INVALID_MESSAGES])
+        .chain([DROPPED, DISCARDED, REJECTED_BATCHES])
         .chain(COLLECTOR_METRICS.map(|(declared, _)| declared));
     metrics::collector(declared, move || families(&snapshot(&shared, &connections, SystemTime::now().into())))
 }
@@ -226,7 +238,7 @@ fn snapshot(shared: &Shared, connections: &Connections, now: Timestamp) -> Snaps
     Snapshot {
         now,
         sources,
-        invalid_messages: shared.invalid_messages.counts().collect(),
+        rejected_batches: shared.rejections.counts().collect(),
         accepted: load(&connections.accepted),
         ended: load(&connections.ended),
         merge_packets: load(&shared.merge_packets),
@@ -261,9 +273,9 @@ fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             .map(|reason| (labels.clone().with("reason", reason.as_str()), stats.discarded(reason) as f64))
     })));
     families.push(
-        INVALID_MESSAGES.samples(
+        REJECTED_BATCHES.samples(
             snapshot
-                .invalid_messages
+                .rejected_batches
                 .iter()
                 .map(|(reason, count)| (LabelSet::new().with("reason", reason), *count as f64)),
         ),
@@ -302,14 +314,15 @@ mod tests {
             clock_offset: Some(-250_000_000),
             last_received: Timestamp::from_parts(99, 0),
             ended: false,
-            shared_name: false,
+            overlapping_runs: 26,
+            ahead: 25,
         };
         let origin = Origin { source: "höst".into(), device: "192.0.2.1".into(), listen_port: Some(37008) };
         let idle = Origin { source: "idle".into(), device: "eth0".into(), listen_port: None };
         let snapshot = Snapshot {
             now: Timestamp::from_parts(100, 0),
             sources: vec![(labels(&origin), stats), (labels(&idle), SourceStats::default())],
-            invalid_messages: vec![("magic", 31), ("version", 32)],
+            rejected_batches: vec![("magic", 31), ("version", 32)],
             accepted: 41,
             ended: 1,
             merge_packets: 42,
@@ -318,118 +331,126 @@ mod tests {
         };
         let text = TextEncoder::new().encode_to_string(&families(&snapshot)).unwrap();
         insta::assert_snapshot!(text, @r##"
-        # HELP packeteur_source_seen_packets_total Packets that the source's device saw: those read, and those dropped by the kernel.
-        # TYPE packeteur_source_seen_packets_total counter
-        packeteur_source_seen_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1213
-        packeteur_source_seen_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_captured_packets_total Packets that the source read from its device.
-        # TYPE packeteur_source_captured_packets_total counter
-        packeteur_source_captured_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1200
-        packeteur_source_captured_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_sent_packets_total Packets that the source is known to have sent.
-        # TYPE packeteur_source_sent_packets_total counter
-        packeteur_source_sent_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1100
-        packeteur_source_sent_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_received_packets_total Packets received.
-        # TYPE packeteur_source_received_packets_total counter
-        packeteur_source_received_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1000
-        packeteur_source_received_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_received_batches_total Batches received, heartbeats included.
-        # TYPE packeteur_source_received_batches_total counter
-        packeteur_source_received_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 20
-        packeteur_source_received_batches_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_received_bytes_total Bytes of the batches received, compressed.
-        # TYPE packeteur_source_received_bytes_total counter
-        packeteur_source_received_bytes_total{source="höst",device="192.0.2.1",listen_port="37008"} 50000
-        packeteur_source_received_bytes_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_written_packets_total Packets written to the output.
-        # TYPE packeteur_source_written_packets_total counter
-        packeteur_source_written_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 900
-        packeteur_source_written_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_lost_packets_total Packets sent and never received.
-        # TYPE packeteur_source_lost_packets_total counter
-        packeteur_source_lost_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 17
-        packeteur_source_lost_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_lost_batches_total Batches sent and never received.
-        # TYPE packeteur_source_lost_batches_total counter
-        packeteur_source_lost_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 3
-        packeteur_source_lost_batches_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_sent_before_connect_packets_total Packets sent before this collector's first contact with the source.
-        # TYPE packeteur_source_sent_before_connect_packets_total counter
-        packeteur_source_sent_before_connect_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 16
-        packeteur_source_sent_before_connect_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_recovered_packets_total Packets received after being counted as lost or as sent before the first contact.
-        # TYPE packeteur_source_recovered_packets_total counter
-        packeteur_source_recovered_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 18
-        packeteur_source_recovered_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_duplicate_packets_total Packets received more than once, and ignored.
-        # TYPE packeteur_source_duplicate_packets_total counter
-        packeteur_source_duplicate_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 11
-        packeteur_source_duplicate_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_late_packets_total Packets received too late for their place in the order. They are written after later ones.
-        # TYPE packeteur_source_late_packets_total counter
-        packeteur_source_late_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 21
-        packeteur_source_late_packets_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_runs_total Runs of the source that sent a batch.
-        # TYPE packeteur_source_runs_total counter
-        packeteur_source_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 2
-        packeteur_source_runs_total{source="idle",device="eth0"} 0
-        # HELP packeteur_source_up Whether the source has sent a batch in the last two seconds and has not ended.
-        # TYPE packeteur_source_up gauge
-        packeteur_source_up{source="höst",device="192.0.2.1",listen_port="37008"} 1
-        packeteur_source_up{source="idle",device="eth0"} 0
-        # HELP packeteur_source_buffered_packets Packets received and waiting in the merge.
-        # TYPE packeteur_source_buffered_packets gauge
-        packeteur_source_buffered_packets{source="höst",device="192.0.2.1",listen_port="37008"} 31
-        packeteur_source_buffered_packets{source="idle",device="eth0"} 0
-        # HELP packeteur_source_missing_packets Packets that are overdue and may still arrive.
-        # TYPE packeteur_source_missing_packets gauge
-        packeteur_source_missing_packets{source="höst",device="192.0.2.1",listen_port="37008"} 19
-        packeteur_source_missing_packets{source="idle",device="eth0"} 0
-        # HELP packeteur_source_watermark_lag_seconds Now minus the source's watermark, the time up to which its packets are complete.
-        # TYPE packeteur_source_watermark_lag_seconds gauge
-        packeteur_source_watermark_lag_seconds{source="höst",device="192.0.2.1",listen_port="37008"} 2.5
-        # HELP packeteur_source_clock_offset_seconds This host's clock minus the source's, plus the shortest transit time of the last minute.
-        # TYPE packeteur_source_clock_offset_seconds gauge
-        packeteur_source_clock_offset_seconds{source="höst",device="192.0.2.1",listen_port="37008"} -0.25
-        # HELP packeteur_source_dropped_packets_total Packets dropped at the source, by place: kernel, interface, relay.
-        # TYPE packeteur_source_dropped_packets_total counter
-        packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="kernel"} 13
-        packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="interface"} 14
-        packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="relay"} 15
-        packeteur_source_dropped_packets_total{source="idle",device="eth0",place="kernel"} 0
-        packeteur_source_dropped_packets_total{source="idle",device="eth0",place="interface"} 0
-        packeteur_source_dropped_packets_total{source="idle",device="eth0",place="relay"} 0
-        # HELP packeteur_source_discarded_packets_total Packets received and not written, by reason: link_type, max_packets, output_closed.
-        # TYPE packeteur_source_discarded_packets_total counter
-        packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="link_type"} 22
-        packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="max_packets"} 23
-        packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="output_closed"} 24
-        packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="link_type"} 0
-        packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="max_packets"} 0
-        packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="output_closed"} 0
-        # HELP packeteur_invalid_messages_total Messages ignored because they are not valid batches, by reason.
-        # TYPE packeteur_invalid_messages_total counter
-        packeteur_invalid_messages_total{reason="magic"} 31
-        packeteur_invalid_messages_total{reason="version"} 32
-        # HELP packeteur_collector_connections Open connections of captures.
-        # TYPE packeteur_collector_connections gauge
-        packeteur_collector_connections 40
-        # HELP packeteur_collector_connections_total Connections of captures accepted.
-        # TYPE packeteur_collector_connections_total counter
-        packeteur_collector_connections_total 41
-        # HELP packeteur_merge_buffered_packets Packets in the merge, waiting for older ones of slower sources.
-        # TYPE packeteur_merge_buffered_packets gauge
-        packeteur_merge_buffered_packets 42
-        # HELP packeteur_merge_buffered_bytes Bytes of the batches in the merge.
-        # TYPE packeteur_merge_buffered_bytes gauge
-        packeteur_merge_buffered_bytes 43
-        # HELP capture_packets_processed_total Packets that were received and measured.
-        # TYPE capture_packets_processed_total counter
-        capture_packets_processed_total 44
-        # HELP capture_dropped_packets_total Packets dropped by the kernels or the interfaces of all sources.
-        # TYPE capture_dropped_packets_total counter
-        capture_dropped_packets_total 27
+            # HELP packeteur_source_seen_packets_total Packets that the source's device saw: those read, and those dropped by the kernel.
+            # TYPE packeteur_source_seen_packets_total counter
+            packeteur_source_seen_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1213
+            packeteur_source_seen_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_captured_packets_total Packets that the source read from its device.
+            # TYPE packeteur_source_captured_packets_total counter
+            packeteur_source_captured_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1200
+            packeteur_source_captured_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_sent_packets_total Packets that the source is known to have sent.
+            # TYPE packeteur_source_sent_packets_total counter
+            packeteur_source_sent_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1100
+            packeteur_source_sent_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_received_packets_total Packets received.
+            # TYPE packeteur_source_received_packets_total counter
+            packeteur_source_received_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1000
+            packeteur_source_received_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_received_batches_total Batches received, heartbeats included.
+            # TYPE packeteur_source_received_batches_total counter
+            packeteur_source_received_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 20
+            packeteur_source_received_batches_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_received_bytes_total Bytes of the batches received, compressed.
+            # TYPE packeteur_source_received_bytes_total counter
+            packeteur_source_received_bytes_total{source="höst",device="192.0.2.1",listen_port="37008"} 50000
+            packeteur_source_received_bytes_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_written_packets_total Packets written to the output.
+            # TYPE packeteur_source_written_packets_total counter
+            packeteur_source_written_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 900
+            packeteur_source_written_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_lost_packets_total Packets sent and never received.
+            # TYPE packeteur_source_lost_packets_total counter
+            packeteur_source_lost_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 17
+            packeteur_source_lost_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_lost_batches_total Batches sent and never received.
+            # TYPE packeteur_source_lost_batches_total counter
+            packeteur_source_lost_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 3
+            packeteur_source_lost_batches_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_sent_before_connect_packets_total Packets sent before this collector's first contact with the source.
+            # TYPE packeteur_source_sent_before_connect_packets_total counter
+            packeteur_source_sent_before_connect_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 16
+            packeteur_source_sent_before_connect_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_recovered_packets_total Packets received after being counted as lost or as sent before the first contact.
+            # TYPE packeteur_source_recovered_packets_total counter
+            packeteur_source_recovered_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 18
+            packeteur_source_recovered_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_duplicate_packets_total Packets received more than once, and ignored.
+            # TYPE packeteur_source_duplicate_packets_total counter
+            packeteur_source_duplicate_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 11
+            packeteur_source_duplicate_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_late_packets_total Packets received too late for their place in the order. They are written after later ones.
+            # TYPE packeteur_source_late_packets_total counter
+            packeteur_source_late_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 21
+            packeteur_source_late_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_ahead_packets_total Packets ahead of this host's clock by more than MERGE_WINDOW and a second. They are merged apart.
+            # TYPE packeteur_source_ahead_packets_total counter
+            packeteur_source_ahead_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 25
+            packeteur_source_ahead_packets_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_runs_total Runs of the source that sent a batch.
+            # TYPE packeteur_source_runs_total counter
+            packeteur_source_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 2
+            packeteur_source_runs_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_overlapping_runs_total Runs of the source that went on at the same time as an earlier one: two captures share its name.
+            # TYPE packeteur_source_overlapping_runs_total counter
+            packeteur_source_overlapping_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 26
+            packeteur_source_overlapping_runs_total{source="idle",device="eth0"} 0
+            # HELP packeteur_source_up Whether the source has sent a batch in the last two seconds and has not ended.
+            # TYPE packeteur_source_up gauge
+            packeteur_source_up{source="höst",device="192.0.2.1",listen_port="37008"} 1
+            packeteur_source_up{source="idle",device="eth0"} 0
+            # HELP packeteur_source_buffered_packets Packets received and waiting in the merge.
+            # TYPE packeteur_source_buffered_packets gauge
+            packeteur_source_buffered_packets{source="höst",device="192.0.2.1",listen_port="37008"} 31
+            packeteur_source_buffered_packets{source="idle",device="eth0"} 0
+            # HELP packeteur_source_missing_packets Packets that are overdue and may still arrive.
+            # TYPE packeteur_source_missing_packets gauge
+            packeteur_source_missing_packets{source="höst",device="192.0.2.1",listen_port="37008"} 19
+            packeteur_source_missing_packets{source="idle",device="eth0"} 0
+            # HELP packeteur_source_watermark_lag_seconds Now minus the source's watermark, the time up to which its packets are complete.
+            # TYPE packeteur_source_watermark_lag_seconds gauge
+            packeteur_source_watermark_lag_seconds{source="höst",device="192.0.2.1",listen_port="37008"} 2.5
+            # HELP packeteur_source_clock_offset_seconds This host's clock minus the source's, plus the shortest transit time of the last minute.
+            # TYPE packeteur_source_clock_offset_seconds gauge
+            packeteur_source_clock_offset_seconds{source="höst",device="192.0.2.1",listen_port="37008"} -0.25
+            # HELP packeteur_source_dropped_packets_total Packets dropped at the source, by place: kernel, interface, relay.
+            # TYPE packeteur_source_dropped_packets_total counter
+            packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="kernel"} 13
+            packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="interface"} 14
+            packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="relay"} 15
+            packeteur_source_dropped_packets_total{source="idle",device="eth0",place="kernel"} 0
+            packeteur_source_dropped_packets_total{source="idle",device="eth0",place="interface"} 0
+            packeteur_source_dropped_packets_total{source="idle",device="eth0",place="relay"} 0
+            # HELP packeteur_source_discarded_packets_total Packets received and not written, by reason: link_type, max_packets, output_closed.
+            # TYPE packeteur_source_discarded_packets_total counter
+            packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="link_type"} 22
+            packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="max_packets"} 23
+            packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="output_closed"} 24
+            packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="link_type"} 0
+            packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="max_packets"} 0
+            packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="output_closed"} 0
+            # HELP packeteur_rejected_batches_total Messages that were not accepted, by reason.
+            # TYPE packeteur_rejected_batches_total counter
+            packeteur_rejected_batches_total{reason="magic"} 31
+            packeteur_rejected_batches_total{reason="version"} 32
+            # HELP packeteur_collector_connections Open connections of captures.
+            # TYPE packeteur_collector_connections gauge
+            packeteur_collector_connections 40
+            # HELP packeteur_collector_connections_total Connections of captures accepted.
+            # TYPE packeteur_collector_connections_total counter
+            packeteur_collector_connections_total 41
+            # HELP packeteur_merge_buffered_packets Packets in the merge, waiting for older ones of slower sources.
+            # TYPE packeteur_merge_buffered_packets gauge
+            packeteur_merge_buffered_packets 42
+            # HELP packeteur_merge_buffered_bytes Bytes of the batches in the merge.
+            # TYPE packeteur_merge_buffered_bytes gauge
+            packeteur_merge_buffered_bytes 43
+            # HELP capture_packets_processed_total Packets that were received and measured.
+            # TYPE capture_packets_processed_total counter
+            capture_packets_processed_total 44
+            # HELP capture_dropped_packets_total Packets dropped by the kernels or the interfaces of all sources.
+            # TYPE capture_dropped_packets_total counter
+            capture_dropped_packets_total 27
         "##);
     }
 
@@ -437,9 +458,9 @@ mod tests {
     fn a_registry_accepts_the_collector() {
         let registry = prometheus::Registry::new();
         let observers = observe::Observers::new(observe::ObserversConfig::default());
-        let collector = collector(Shared::new(observers), Arc::default()).unwrap();
+        let collector = collector(Shared::new(observers, 1), Arc::default()).unwrap();
         registry.register(collector).unwrap();
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        assert!(text.contains("\npacketeur_invalid_messages_total{reason=\"magic\"} 0\n"), "{text}");
+        assert!(text.contains("\npacketeur_rejected_batches_total{reason=\"magic\"} 0\n"), "{text}");
     }
 }

@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::clock::{MergeClock, Time};
 use super::collector::{Collector, HandleError};
+use super::peer::Peer;
 use super::{CollectError, Shared};
 use crate::Stop;
 
@@ -107,17 +108,21 @@ impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
         for received in 0..MAX_MESSAGES_PER_POLL {
             let Some(message) = self.receiver.receive(timeout)? else { return Ok(received > 0) };
             self.handle_message(message)?;
+            if self.collector.should_write(self.clock.now().merge) {
+                break;
+            }
             timeout = Duration::ZERO;
         }
         Ok(true)
     }
 
-    fn handle_message(&mut self, message: R::Message) -> Result<(), CollectError> {
+    fn handle_message(&mut self, mut message: R::Message) -> Result<(), CollectError> {
         let now = self.clock.now();
-        match self.collector.handle_message(message, now) {
+        let peer = Peer::at(R::peer(&mut message));
+        match self.collector.handle_message(message, peer, now) {
             Ok(()) => Ok(()),
-            Err(HandleError::Invalid(mut message, error)) => {
-                self.shared.invalid_messages.record(&error, R::peer(&mut message), now.merge);
+            Err(HandleError::Rejected(mut message, rejection)) => {
+                self.shared.rejections.record(&rejection, R::peer(&mut message), now.merge);
                 Ok(())
             }
             Err(HandleError::Output(error)) => Err(error.into()),
@@ -125,8 +130,10 @@ impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
     }
 
     fn write_ready(&mut self) -> Result<(), CollectError> {
-        let now = self.clock.now().merge;
-        self.output(|collector| collector.write_ready(now))
+        let now = self.clock.now();
+        self.output(|collector| collector.write_ready(now.merge))?;
+        self.collector.forget_idle(now);
+        Ok(())
     }
 
     /// Calls `write`, and tells the merge's clock how long it took.

@@ -9,6 +9,7 @@ use packet::{LinkType, Record, Records};
 use sink::{CaptureFormat, Stream};
 
 use super::*;
+use crate::collect::rejections::RejectReason;
 
 /// Encodes the batches of one source.
 #[derive(Clone)]
@@ -122,7 +123,7 @@ impl Bench {
     }
 
     fn with_format(format: CaptureFormat, max_packets: u64, breaks_at: Option<usize>) -> Self {
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()), 64);
         let file = File { breaks_at, ..File::default() };
         let writer = CaptureWriter::new(Stream::new(file.clone()), format).unwrap();
         let limit = NonZeroU64::new(max_packets);
@@ -150,7 +151,7 @@ impl Bench {
 
     fn handle_message(&mut self, message: Vec<u8>) -> Result<(), HandleError<Vec<u8>>> {
         let now = self.now();
-        self.collector.handle_message(message, now)
+        self.collector.handle_message(message, Peer::Other, now)
     }
 
     /// Lets time pass and writes what is due.
@@ -277,11 +278,11 @@ fn invalid_messages_are_returned_with_the_reason() {
     let mut broken = ethernet("a").message(0, 0, &[], CloseInfo::default());
     // The first field's length.
     broken[106] = 255;
-    for (message, reason) in [(b"hello".to_vec(), "magic"), (broken, "field")] {
-        let Err(HandleError::Invalid(returned, error)) = bench.handle_message(message.clone()) else {
-            panic!("{reason}: the message was accepted")
+    for (message, reason) in [(b"hello".to_vec(), RejectReason::Magic), (broken, RejectReason::Field)] {
+        let Err(HandleError::Rejected(returned, rejection)) = bench.handle_message(message.clone()) else {
+            panic!("{reason:?}: the message was accepted")
         };
-        assert_eq!((returned, error.reason()), (message, reason));
+        assert_eq!((returned, rejection.reason()), (message, reason));
     }
     assert_eq!(bench.shared.ledger.lock().sources().count(), 0);
 }
