@@ -16,12 +16,13 @@ use crate::collect::rejections::RejectReason;
 pub(in crate::collect) struct Batches {
     interface: Interface,
     packet_len: usize,
+    epoch: u64,
 }
 
 impl Batches {
     pub(in crate::collect) fn new(source: &str, link_type: LinkType) -> Self {
         let origin = Origin { source: source.into(), device: "eth0".into(), listen_port: None };
-        Self { interface: Interface::new(origin, link_type, 96), packet_len: 4 }
+        Self { interface: Interface::new(origin, link_type, 96), packet_len: 4, epoch: 1 }
     }
 
     pub(in crate::collect) fn snaplen(mut self, snaplen: u32) -> Self {
@@ -31,6 +32,11 @@ impl Batches {
 
     pub(in crate::collect) fn names(mut self, names: Vec<(u32, Arc<str>)>) -> Self {
         self.interface.names = names;
+        self
+    }
+
+    fn epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
         self
     }
 
@@ -47,7 +53,7 @@ impl Batches {
         packets: &[u64],
         info: CloseInfo,
     ) -> Vec<u8> {
-        let template = Template::new(Arc::new(self.interface.clone()), Timestamp::from_nanos(1));
+        let template = Template::new(Arc::new(self.interface.clone()), Timestamp::from_nanos(self.epoch));
         let limits = BatchLimits { bytes: 1 << 20, delay: Duration::ZERO };
         let mut builder = Builder::new(template, limits, Order::AsTheyCame);
         for nanos in packets {
@@ -147,6 +153,21 @@ impl Bench {
     fn handle_end(&mut self, source: &Batches, sequence: u64, sent_before: u64) {
         let info = CloseInfo { ends: true, captured: sent_before, ..CloseInfo::default() };
         self.handle_message(source.message(sequence, sent_before, &[], info)).unwrap();
+    }
+
+    /// Handles a heartbeat of a source at an address. Returns why it is rejected.
+    fn announce(&mut self, address: &str, source: &str) -> Option<RejectReason> {
+        let message = ethernet(source).message(0, 0, &[], CloseInfo::default());
+        let now = self.now();
+        match self.collector.handle_message(message, Peer::at(address), now) {
+            Ok(()) => None,
+            Err(HandleError::Rejected(_, rejection)) => Some(rejection.reason()),
+            Err(HandleError::Output(error)) => panic!("{error}"),
+        }
+    }
+
+    fn sources(&self) -> Vec<String> {
+        self.shared.ledger.lock().sources().map(|(origin, _)| origin.source.to_string()).collect()
     }
 
     fn handle_message(&mut self, message: Vec<u8>) -> Result<(), HandleError<Vec<u8>>> {
@@ -354,4 +375,75 @@ fn interface_statistics_add_up_the_losses() {
         counts(&stats, at),
         InterfaceCounts { at, received: 101, dropped_interface: 2, dropped_system: 13, delivered: 50 }
     );
+}
+
+#[test]
+fn the_five_thousandth_source_is_as_welcome_as_the_first() {
+    // 64 sources at a time.
+    let mut bench = Bench::with_format(CaptureFormat::PcapNg, 0, None);
+    for number in 0..500 {
+        let source = ethernet(&number.to_string());
+        bench.handle(&source, 0, 0, &[number]);
+        bench.handle_end(&source, 1, 1);
+        bench.write_after(300_000).unwrap();
+        let now = bench.now();
+        bench.collector.forget_idle(now);
+    }
+    assert!(bench.sources().len() <= 13, "{:?}", bench.sources());
+    assert_eq!(bench.collector.interfaces.in_output().count(), bench.sources().len());
+}
+
+#[test]
+fn sources_that_are_alive_are_not_displaced() {
+    let mut bench = Bench::new(0, None);
+    for number in 0..40 {
+        let rejected = (number >= 32).then_some(RejectReason::MaxSources);
+        assert_eq!(bench.announce("192.0.2.1", &format!("a{number}")), rejected);
+        assert_eq!(bench.announce("192.0.2.2", &format!("b{number}")), rejected);
+    }
+    bench.now += 9_000;
+    assert_eq!(bench.announce("192.0.2.3", "c"), Some(RejectReason::MaxSources));
+    // They are silent, and have never sent a packet.
+    bench.now += 2_000;
+    assert_eq!(bench.announce("192.0.2.3", "c"), None);
+    assert!(bench.sources().contains(&"c".to_owned()));
+    assert_eq!(bench.sources().len(), 61);
+}
+
+#[test]
+fn a_source_has_a_bounded_number_of_link_types() {
+    let mut bench = Bench::with_format(CaptureFormat::PcapNg, 0, None);
+    let reasons: Vec<_> = (0..20)
+        .map(|link_type| {
+            let batches = Batches::new("a", LinkType(link_type));
+            bench.handle_message(batches.message(link_type.into(), 0, &[], CloseInfo::default()))
+        })
+        .filter_map(|handled| match handled {
+            Err(HandleError::Rejected(_, rejection)) => Some(rejection.reason()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, [RejectReason::LinkTypes; 4]);
+    assert_eq!(bench.collector.interfaces.in_output().count(), 16);
+}
+
+#[test]
+fn packets_ahead_of_the_clock_are_counted() {
+    let mut bench = Bench::new(0, None);
+    let hour = 3_600_000_000_000;
+    bench.handle(&ethernet("a"), 0, 0, &[10, 20]);
+    bench.handle(&ethernet("b"), 0, 0, &[hour, hour + 1, hour + 2]);
+    assert_eq!((bench.stats(0).ahead, bench.stats(1).ahead), (0, 3));
+}
+
+#[test]
+fn the_end_of_a_run_is_not_the_end_of_its_source() {
+    let mut bench = Bench::new(0, None);
+    bench.handle(&ethernet("a"), 0, 0, &[10]);
+    bench.handle_end(&ethernet("a").epoch(u64::MAX), 0, 0);
+    bench.write_after(300).unwrap();
+    assert!(!bench.collector.has_ended(bench.now().wall));
+    assert!(bench.stats(0).is_up(bench.now().wall, Duration::from_secs(2)));
+    bench.handle_end(&ethernet("a"), 1, 1);
+    assert!(bench.collector.has_ended(bench.now().wall));
 }
