@@ -36,15 +36,15 @@ class Honest(threading.Thread):
     def run(self):
         try:
             while not self.ends.wait(0.02):
-                self.send()
-            self.send(flags=1)
+                self.send((15_000_000, 10_000_000, 5_000_000))
+            self.send((), flags=1)
         except OSError as error:
             self.failure = error
 
-    def send(self, flags=0):
+    def send(self, ages, flags=0):
         now = time.time_ns()
         packets = []
-        for back in (15_000_000, 10_000_000, 5_000_000):
+        for back in ages:
             payload = struct.pack("!Q", self.sent + len(packets)) + self.source.encode()
             data = frames.ethernet(frames.udp4(payload, source=HONEST))
             packets.append(Packet(now - back, len(data), data))

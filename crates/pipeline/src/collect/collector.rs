@@ -119,11 +119,17 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
         let interface =
             Interface::decode(batch.fields(), header.link_type, header.snaplen).map_err(Rejection::from)?;
         let (source, new_source) = self.source(&interface.origin, peer, now)?;
-        if !new_source && !self.interfaces.has_link_type(source, header.link_type) {
+        if new_source {
+            // Its credit has been taken.
+        } else if !self.interfaces.has_link_type(source, header.link_type) {
             if self.interfaces.link_types(source) >= MAX_LINK_TYPES {
                 return Err(Rejection::LinkTypes.into());
             }
             self.sources.take_credit(peer, false, now.merge)?;
+        } else if let Err(observed) = self.sources.take_description(source, now.merge) {
+            // It changes too often: its packets count, its new interface names do not.
+            let output = self.interfaces.output(source, header.link_type);
+            return Ok((KnownInterface { source, origin: interface.origin, observed, output }, false));
         }
         let known = self
             .interfaces

@@ -97,6 +97,11 @@ impl Interfaces {
         self.added.get(&source).is_some_and(|added| added.iter().any(|(known, _)| *known == link_type))
     }
 
+    /// The output's interface for a link type of a source.
+    pub(super) fn output(&self, source: SourceId, link_type: LinkType) -> Option<InterfaceId> {
+        self.added.get(&source)?.iter().find(|(known, _)| *known == link_type)?.1
+    }
+
     /// Registers the interface of a batch of a registered source with the observers, and adds it to the output unless an
     /// interface with its source and link type is there already.
     pub(super) fn register<M: AsRef<[u8]>, W: Write>(

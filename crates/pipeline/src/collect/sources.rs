@@ -40,6 +40,13 @@ const MIN_SHARE: u32 = 64;
 /// The time in which an address that has used up its share gets it back.
 const REFILL: Duration = Duration::from_secs(3600);
 
+/// How many descriptions of a source are taken over at once, and how long it takes until there is another one. A capture
+/// on `any` sends a new description whenever an interface appears, at most once a second.
+const DESCRIPTIONS: u32 = 30;
+
+/// See [`DESCRIPTIONS`].
+const DESCRIPTION_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The most addresses to tell apart. Those beyond it share what one address may announce.
 const MAX_PEERS: usize = 16_384;
 
@@ -63,6 +70,9 @@ struct Known {
     last_active: MonotonicTime,
     has_packets: bool,
     ended: bool,
+    /// Descriptions that are still taken over, at a time.
+    descriptions: u32,
+    described: MonotonicTime,
 }
 
 /// What an address has announced.
@@ -122,8 +132,27 @@ impl Sources {
             self.known.resize(index + 1, None);
         }
         self.account(peer, now).sources += 1;
-        self.known[index] =
-            Some(Known { observed, peer, last_active: now, has_packets: false, ended: false });
+        self.known[index] = Some(Known {
+            observed,
+            peer,
+            last_active: now,
+            has_packets: false,
+            ended: false,
+            descriptions: DESCRIPTIONS,
+            described: now,
+        });
+    }
+
+    /// Whether a new description of a source is taken over. If not, returns the source's number at the observers.
+    pub(super) fn take_description(&mut self, source: SourceId, now: MonotonicTime) -> Result<(), OriginId> {
+        let Some(Some(known)) = self.known.get_mut(source.0 as usize) else { return Ok(()) };
+        let refilled = now.since(known.described).as_nanos() / DESCRIPTION_INTERVAL.as_nanos();
+        if refilled > 0 {
+            known.descriptions = DESCRIPTIONS.min(known.descriptions.saturating_add(refilled as u32));
+            known.described = now;
+        }
+        known.descriptions = known.descriptions.checked_sub(1).ok_or(known.observed)?;
+        Ok(())
     }
 
     /// Notes a batch of a source.
@@ -255,6 +284,16 @@ mod tests {
         sources.remove(SourceId(2));
         sources.forgettable(secs(9000));
         assert_eq!((sources.peers.len(), sources.all().count()), (0, 0));
+    }
+
+    #[test]
+    fn descriptions_of_a_source_are_limited() {
+        let mut sources = Sources::new(1000);
+        add(&mut sources, 1, 0..1, 0);
+        let mut taken =
+            |at| (0..100).filter(|_| sources.take_description(SourceId(0), secs(at)).is_ok()).count();
+        assert_eq!([taken(0), taken(1), taken(4), taken(999)], [30, 1, 3, 30]);
+        assert_eq!(sources.take_description(SourceId(0), secs(999)), Err(OriginId(0)));
     }
 
     #[test]
