@@ -115,6 +115,12 @@ impl<B: AsRef<[u8]>, T: Copy> EraMerge<B, T> {
         self.bytes
     }
 
+    /// Whether nothing is queued, and the caller has read everything.
+    #[inline]
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.packets == 0 && self.departing.is_none()
+    }
+
     /// Whether a source has not ended.
     pub(crate) const fn is_running(&self) -> bool {
         self.running > 0

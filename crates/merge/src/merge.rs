@@ -237,8 +237,11 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
     pub fn next_run(&mut self, now: MonotonicTime) -> Option<PacketRun<'_, T>> {
         self.now = self.now.max(now);
         let (era, selection) = loop {
-            let due =
-                Era::ALL.into_iter().find_map(|era| Some((era, self.eras[era as usize].select(self.now)?)));
+            let due = Era::ALL.into_iter().find_map(|era| {
+                let merge = &mut self.eras[era as usize];
+                // Mostly there is one era. The others must not cost anything for every run.
+                if merge.is_unused() { None } else { Some((era, merge.select(self.now)?)) }
+            });
             match due {
                 Some(due) => break due,
                 None if self.is_over_limit() => {

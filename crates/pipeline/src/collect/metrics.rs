@@ -331,126 +331,126 @@ mod tests {
         };
         let text = TextEncoder::new().encode_to_string(&families(&snapshot)).unwrap();
         insta::assert_snapshot!(text, @r##"
-            # HELP packeteur_source_seen_packets_total Packets that the source's device saw: those read, and those dropped by the kernel.
-            # TYPE packeteur_source_seen_packets_total counter
-            packeteur_source_seen_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1213
-            packeteur_source_seen_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_captured_packets_total Packets that the source read from its device.
-            # TYPE packeteur_source_captured_packets_total counter
-            packeteur_source_captured_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1200
-            packeteur_source_captured_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_sent_packets_total Packets that the source is known to have sent.
-            # TYPE packeteur_source_sent_packets_total counter
-            packeteur_source_sent_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1100
-            packeteur_source_sent_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_received_packets_total Packets received.
-            # TYPE packeteur_source_received_packets_total counter
-            packeteur_source_received_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1000
-            packeteur_source_received_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_received_batches_total Batches received, heartbeats included.
-            # TYPE packeteur_source_received_batches_total counter
-            packeteur_source_received_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 20
-            packeteur_source_received_batches_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_received_bytes_total Bytes of the batches received, compressed.
-            # TYPE packeteur_source_received_bytes_total counter
-            packeteur_source_received_bytes_total{source="höst",device="192.0.2.1",listen_port="37008"} 50000
-            packeteur_source_received_bytes_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_written_packets_total Packets written to the output.
-            # TYPE packeteur_source_written_packets_total counter
-            packeteur_source_written_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 900
-            packeteur_source_written_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_lost_packets_total Packets sent and never received.
-            # TYPE packeteur_source_lost_packets_total counter
-            packeteur_source_lost_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 17
-            packeteur_source_lost_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_lost_batches_total Batches sent and never received.
-            # TYPE packeteur_source_lost_batches_total counter
-            packeteur_source_lost_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 3
-            packeteur_source_lost_batches_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_sent_before_connect_packets_total Packets sent before this collector's first contact with the source.
-            # TYPE packeteur_source_sent_before_connect_packets_total counter
-            packeteur_source_sent_before_connect_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 16
-            packeteur_source_sent_before_connect_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_recovered_packets_total Packets received after being counted as lost or as sent before the first contact.
-            # TYPE packeteur_source_recovered_packets_total counter
-            packeteur_source_recovered_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 18
-            packeteur_source_recovered_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_duplicate_packets_total Packets received more than once, and ignored.
-            # TYPE packeteur_source_duplicate_packets_total counter
-            packeteur_source_duplicate_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 11
-            packeteur_source_duplicate_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_late_packets_total Packets received too late for their place in the order. They are written after later ones.
-            # TYPE packeteur_source_late_packets_total counter
-            packeteur_source_late_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 21
-            packeteur_source_late_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_ahead_packets_total Packets ahead of this host's clock by more than MERGE_WINDOW and a second. They are merged apart.
-            # TYPE packeteur_source_ahead_packets_total counter
-            packeteur_source_ahead_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 25
-            packeteur_source_ahead_packets_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_runs_total Runs of the source that sent a batch.
-            # TYPE packeteur_source_runs_total counter
-            packeteur_source_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 2
-            packeteur_source_runs_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_overlapping_runs_total Runs of the source that went on at the same time as an earlier one: two captures share its name.
-            # TYPE packeteur_source_overlapping_runs_total counter
-            packeteur_source_overlapping_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 26
-            packeteur_source_overlapping_runs_total{source="idle",device="eth0"} 0
-            # HELP packeteur_source_up Whether the source has sent a batch in the last two seconds and has not ended.
-            # TYPE packeteur_source_up gauge
-            packeteur_source_up{source="höst",device="192.0.2.1",listen_port="37008"} 1
-            packeteur_source_up{source="idle",device="eth0"} 0
-            # HELP packeteur_source_buffered_packets Packets received and waiting in the merge.
-            # TYPE packeteur_source_buffered_packets gauge
-            packeteur_source_buffered_packets{source="höst",device="192.0.2.1",listen_port="37008"} 31
-            packeteur_source_buffered_packets{source="idle",device="eth0"} 0
-            # HELP packeteur_source_missing_packets Packets that are overdue and may still arrive.
-            # TYPE packeteur_source_missing_packets gauge
-            packeteur_source_missing_packets{source="höst",device="192.0.2.1",listen_port="37008"} 19
-            packeteur_source_missing_packets{source="idle",device="eth0"} 0
-            # HELP packeteur_source_watermark_lag_seconds Now minus the source's watermark, the time up to which its packets are complete.
-            # TYPE packeteur_source_watermark_lag_seconds gauge
-            packeteur_source_watermark_lag_seconds{source="höst",device="192.0.2.1",listen_port="37008"} 2.5
-            # HELP packeteur_source_clock_offset_seconds This host's clock minus the source's, plus the shortest transit time of the last minute.
-            # TYPE packeteur_source_clock_offset_seconds gauge
-            packeteur_source_clock_offset_seconds{source="höst",device="192.0.2.1",listen_port="37008"} -0.25
-            # HELP packeteur_source_dropped_packets_total Packets dropped at the source, by place: kernel, interface, relay.
-            # TYPE packeteur_source_dropped_packets_total counter
-            packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="kernel"} 13
-            packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="interface"} 14
-            packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="relay"} 15
-            packeteur_source_dropped_packets_total{source="idle",device="eth0",place="kernel"} 0
-            packeteur_source_dropped_packets_total{source="idle",device="eth0",place="interface"} 0
-            packeteur_source_dropped_packets_total{source="idle",device="eth0",place="relay"} 0
-            # HELP packeteur_source_discarded_packets_total Packets received and not written, by reason: link_type, max_packets, output_closed.
-            # TYPE packeteur_source_discarded_packets_total counter
-            packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="link_type"} 22
-            packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="max_packets"} 23
-            packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="output_closed"} 24
-            packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="link_type"} 0
-            packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="max_packets"} 0
-            packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="output_closed"} 0
-            # HELP packeteur_rejected_batches_total Messages that were not accepted, by reason.
-            # TYPE packeteur_rejected_batches_total counter
-            packeteur_rejected_batches_total{reason="magic"} 31
-            packeteur_rejected_batches_total{reason="version"} 32
-            # HELP packeteur_collector_connections Open connections of captures.
-            # TYPE packeteur_collector_connections gauge
-            packeteur_collector_connections 40
-            # HELP packeteur_collector_connections_total Connections of captures accepted.
-            # TYPE packeteur_collector_connections_total counter
-            packeteur_collector_connections_total 41
-            # HELP packeteur_merge_buffered_packets Packets in the merge, waiting for older ones of slower sources.
-            # TYPE packeteur_merge_buffered_packets gauge
-            packeteur_merge_buffered_packets 42
-            # HELP packeteur_merge_buffered_bytes Bytes of the batches in the merge.
-            # TYPE packeteur_merge_buffered_bytes gauge
-            packeteur_merge_buffered_bytes 43
-            # HELP capture_packets_processed_total Packets that were received and measured.
-            # TYPE capture_packets_processed_total counter
-            capture_packets_processed_total 44
-            # HELP capture_dropped_packets_total Packets dropped by the kernels or the interfaces of all sources.
-            # TYPE capture_dropped_packets_total counter
-            capture_dropped_packets_total 27
+        # HELP packeteur_source_seen_packets_total Packets that the source's device saw: those read, and those dropped by the kernel.
+        # TYPE packeteur_source_seen_packets_total counter
+        packeteur_source_seen_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1213
+        packeteur_source_seen_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_captured_packets_total Packets that the source read from its device.
+        # TYPE packeteur_source_captured_packets_total counter
+        packeteur_source_captured_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1200
+        packeteur_source_captured_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_sent_packets_total Packets that the source is known to have sent.
+        # TYPE packeteur_source_sent_packets_total counter
+        packeteur_source_sent_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1100
+        packeteur_source_sent_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_received_packets_total Packets received.
+        # TYPE packeteur_source_received_packets_total counter
+        packeteur_source_received_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 1000
+        packeteur_source_received_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_received_batches_total Batches received, heartbeats included.
+        # TYPE packeteur_source_received_batches_total counter
+        packeteur_source_received_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 20
+        packeteur_source_received_batches_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_received_bytes_total Bytes of the batches received, compressed.
+        # TYPE packeteur_source_received_bytes_total counter
+        packeteur_source_received_bytes_total{source="höst",device="192.0.2.1",listen_port="37008"} 50000
+        packeteur_source_received_bytes_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_written_packets_total Packets written to the output.
+        # TYPE packeteur_source_written_packets_total counter
+        packeteur_source_written_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 900
+        packeteur_source_written_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_lost_packets_total Packets sent and never received.
+        # TYPE packeteur_source_lost_packets_total counter
+        packeteur_source_lost_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 17
+        packeteur_source_lost_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_lost_batches_total Batches sent and never received.
+        # TYPE packeteur_source_lost_batches_total counter
+        packeteur_source_lost_batches_total{source="höst",device="192.0.2.1",listen_port="37008"} 3
+        packeteur_source_lost_batches_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_sent_before_connect_packets_total Packets sent before this collector's first contact with the source.
+        # TYPE packeteur_source_sent_before_connect_packets_total counter
+        packeteur_source_sent_before_connect_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 16
+        packeteur_source_sent_before_connect_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_recovered_packets_total Packets received after being counted as lost or as sent before the first contact.
+        # TYPE packeteur_source_recovered_packets_total counter
+        packeteur_source_recovered_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 18
+        packeteur_source_recovered_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_duplicate_packets_total Packets received more than once, and ignored.
+        # TYPE packeteur_source_duplicate_packets_total counter
+        packeteur_source_duplicate_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 11
+        packeteur_source_duplicate_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_late_packets_total Packets received too late for their place in the order. They are written after later ones.
+        # TYPE packeteur_source_late_packets_total counter
+        packeteur_source_late_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 21
+        packeteur_source_late_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_ahead_packets_total Packets ahead of this host's clock by more than MERGE_WINDOW and a second. They are merged apart.
+        # TYPE packeteur_source_ahead_packets_total counter
+        packeteur_source_ahead_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 25
+        packeteur_source_ahead_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_runs_total Runs of the source that sent a batch.
+        # TYPE packeteur_source_runs_total counter
+        packeteur_source_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 2
+        packeteur_source_runs_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_overlapping_runs_total Runs of the source that went on at the same time as an earlier one: two captures share its name.
+        # TYPE packeteur_source_overlapping_runs_total counter
+        packeteur_source_overlapping_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 26
+        packeteur_source_overlapping_runs_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_up Whether the source has sent a batch in the last two seconds and has not ended.
+        # TYPE packeteur_source_up gauge
+        packeteur_source_up{source="höst",device="192.0.2.1",listen_port="37008"} 1
+        packeteur_source_up{source="idle",device="eth0"} 0
+        # HELP packeteur_source_buffered_packets Packets received and waiting in the merge.
+        # TYPE packeteur_source_buffered_packets gauge
+        packeteur_source_buffered_packets{source="höst",device="192.0.2.1",listen_port="37008"} 31
+        packeteur_source_buffered_packets{source="idle",device="eth0"} 0
+        # HELP packeteur_source_missing_packets Packets that are overdue and may still arrive.
+        # TYPE packeteur_source_missing_packets gauge
+        packeteur_source_missing_packets{source="höst",device="192.0.2.1",listen_port="37008"} 19
+        packeteur_source_missing_packets{source="idle",device="eth0"} 0
+        # HELP packeteur_source_watermark_lag_seconds Now minus the source's watermark, the time up to which its packets are complete.
+        # TYPE packeteur_source_watermark_lag_seconds gauge
+        packeteur_source_watermark_lag_seconds{source="höst",device="192.0.2.1",listen_port="37008"} 2.5
+        # HELP packeteur_source_clock_offset_seconds This host's clock minus the source's, plus the shortest transit time of the last minute.
+        # TYPE packeteur_source_clock_offset_seconds gauge
+        packeteur_source_clock_offset_seconds{source="höst",device="192.0.2.1",listen_port="37008"} -0.25
+        # HELP packeteur_source_dropped_packets_total Packets dropped at the source, by place: kernel, interface, relay.
+        # TYPE packeteur_source_dropped_packets_total counter
+        packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="kernel"} 13
+        packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="interface"} 14
+        packeteur_source_dropped_packets_total{source="höst",device="192.0.2.1",listen_port="37008",place="relay"} 15
+        packeteur_source_dropped_packets_total{source="idle",device="eth0",place="kernel"} 0
+        packeteur_source_dropped_packets_total{source="idle",device="eth0",place="interface"} 0
+        packeteur_source_dropped_packets_total{source="idle",device="eth0",place="relay"} 0
+        # HELP packeteur_source_discarded_packets_total Packets received and not written, by reason: link_type, max_packets, output_closed.
+        # TYPE packeteur_source_discarded_packets_total counter
+        packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="link_type"} 22
+        packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="max_packets"} 23
+        packeteur_source_discarded_packets_total{source="höst",device="192.0.2.1",listen_port="37008",reason="output_closed"} 24
+        packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="link_type"} 0
+        packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="max_packets"} 0
+        packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="output_closed"} 0
+        # HELP packeteur_rejected_batches_total Messages that were not accepted, by reason.
+        # TYPE packeteur_rejected_batches_total counter
+        packeteur_rejected_batches_total{reason="magic"} 31
+        packeteur_rejected_batches_total{reason="version"} 32
+        # HELP packeteur_collector_connections Open connections of captures.
+        # TYPE packeteur_collector_connections gauge
+        packeteur_collector_connections 40
+        # HELP packeteur_collector_connections_total Connections of captures accepted.
+        # TYPE packeteur_collector_connections_total counter
+        packeteur_collector_connections_total 41
+        # HELP packeteur_merge_buffered_packets Packets in the merge, waiting for older ones of slower sources.
+        # TYPE packeteur_merge_buffered_packets gauge
+        packeteur_merge_buffered_packets 42
+        # HELP packeteur_merge_buffered_bytes Bytes of the batches in the merge.
+        # TYPE packeteur_merge_buffered_bytes gauge
+        packeteur_merge_buffered_bytes 43
+        # HELP capture_packets_processed_total Packets that were received and measured.
+        # TYPE capture_packets_processed_total counter
+        capture_packets_processed_total 44
+        # HELP capture_dropped_packets_total Packets dropped by the kernels or the interfaces of all sources.
+        # TYPE capture_dropped_packets_total counter
+        capture_dropped_packets_total 27
         "##);
     }
 
