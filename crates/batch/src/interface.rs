@@ -133,6 +133,9 @@ impl Interface {
                 INTERFACE => {
                     let (index, name) =
                         value.split_first_chunk::<4>().ok_or_else(|| wrong("has less than 4 bytes"))?;
+                    if name.len() > MAX_INTERFACE_NAME {
+                        return Err(wrong("has a name longer than 64 bytes"));
+                    }
                     if interface.names.len() < MAX_INTERFACES {
                         interface.names.push((u32::from_le_bytes(*index), text(name)?.into()));
                     }
@@ -160,6 +163,24 @@ pub fn truncate(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_no_encoder_makes_are_rejected() {
+        let interface = |name: &str| {
+            let origin = Origin { source: "s".into(), device: "any".into(), listen_port: None };
+            Interface { names: vec![(1, name.into())], ..Interface::new(origin, LinkType::LINUX_SLL2, 96) }
+        };
+        let mut fields = Vec::new();
+        interface("eth0").append_to(&mut fields);
+        let valid = Interface::decode(&fields, LinkType::LINUX_SLL2, 96);
+        assert_eq!(valid, Ok(interface("eth0")));
+        // A longer name in the last field.
+        let longer = fields.len() - 8 - 2;
+        fields[longer..][..2].copy_from_slice(&69_u16.to_le_bytes());
+        fields.extend([b'x'; 61]);
+        let error = Interface::decode(&fields, LinkType::LINUX_SLL2, 96).unwrap_err().to_string();
+        assert!(error.contains("longer than 64 bytes"), "{error}");
+    }
 
     #[test]
     fn text_is_truncated_at_a_character_boundary() {
