@@ -1,7 +1,7 @@
 //! A libpcap handle on a device: opened, filtered, read, waited for.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::setsockopt;
@@ -72,6 +72,26 @@ pub enum DeviceError {
         /// libpcap's message.
         why: String,
     },
+    /// The filter compiles, but not together with the exclusion of the relay's own connections.
+    #[error(
+        "FILTER: `{filter}` is too complex for `{device}`: it must also leave out the relay's own connections, and then: {why} (simplify it)"
+    )]
+    CombinedFilter {
+        /// The filter.
+        filter: String,
+        /// The name of the device.
+        device: String,
+        /// libpcap's message.
+        why: String,
+    },
+    /// libpcap has no file descriptor for the device, so its packets cannot be waited for.
+    #[error(
+        "DEVICE: cannot capture on `{device}`: libpcap cannot wait for its packets (capture with `tcpdump -i {device} -U -w - | pcktr --read-file -`)"
+    )]
+    Unsupported {
+        /// The name.
+        device: String,
+    },
     /// The device went down or disappeared.
     #[error("the capture on `{device}` ended: {why}")]
     Ended {
@@ -86,7 +106,13 @@ impl DeviceError {
     /// Whether the settings are wrong rather than the host.
     #[must_use]
     pub const fn is_setting(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Filter { .. })
+        matches!(
+            self,
+            Self::Unknown { .. }
+                | Self::Filter { .. }
+                | Self::CombinedFilter { .. }
+                | Self::Unsupported { .. }
+        )
     }
 }
 
@@ -113,6 +139,10 @@ impl Handle {
             .precision(Precision::Nano)
             .timeout(FLUSH_DELAY.as_millis() as i32);
         let mut capture = capture.open().map_err(open_error)?.setnonblock().map_err(open_error)?;
+        // D-Bus and RDMA, for example (pcap_fileno(3)).
+        if capture.as_raw_fd() < 0 {
+            return Err(DeviceError::Unsupported { device: name.to_owned() });
+        }
         // Version 2 of the cooked header has each packet's interface. libpcap before 1.10 has only version 1.
         if capture.get_datalink().0 as u32 == LinkType::LINUX_SLL.0 {
             let _ = capture.set_datalink(Linktype(LinkType::LINUX_SLL2.0 as i32));
@@ -172,18 +202,27 @@ impl Handle {
         if let Some(user) = &user {
             self.capture.compile(user, true).map_err(|error| self.filter_error(user, &error))?;
         }
-        let Some(whole) = own_traffic.filter(user.as_deref()) else { return Ok(()) };
-        match (self.capture.filter(&whole, true), user) {
-            (Ok(()), _) => Ok(()),
-            // A link type without IP (USB, Bluetooth, …) carries no relay traffic.
-            (Err(_), Some(user)) => {
-                self.capture.filter(&user, true).map_err(|error| self.filter_error(&user, &error))
+        let capture = &self.capture;
+        let usable = own_traffic
+            .usable_filter(user.as_deref(), |filter| capture.compile(filter, true).map(drop))
+            .map_err(|error| self.combined_filter_error(user.as_deref().unwrap_or_default(), &error))?;
+        match usable {
+            Some(filter) => {
+                self.capture.filter(&filter, true).map_err(|error| self.filter_error(&filter, &error))
             }
-            (Err(_), None) => {
+            None => {
                 // Fails if there is no filter to detach.
                 let _ = SockRef::from(&self.capture).detach_filter();
                 Ok(())
             }
+        }
+    }
+
+    fn combined_filter_error(&self, filter: &str, error: &pcap::Error) -> DeviceError {
+        DeviceError::CombinedFilter {
+            filter: filter.to_owned(),
+            device: self.name.to_string(),
+            why: message(error),
         }
     }
 
