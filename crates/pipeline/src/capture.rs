@@ -136,7 +136,7 @@ impl Capture {
         let Self { sources, observers, push, stop, can_wait, .. } = self;
         let relay = push.as_ref().map(Push::handle);
         let consumer = || Consumer::new(Arc::clone(&observers), relay.clone());
-        let ended = run_sources(sources, consumer);
+        let ended = run_sources(sources, consumer, &stop);
         if let Some(push) = push {
             finish(push, can_wait && !stop.is_set());
         }
@@ -172,15 +172,18 @@ fn push_config(relay: &RelayConfig, input: &InputConfig) -> PushConfig {
 }
 
 /// Runs each source on its own thread until the last one has ended.
-fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io::Result<Ended> {
+fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer, stop: &Stop) -> io::Result<Ended> {
     let mut threads = Vec::new();
     for source in sources {
-        let consumer = consumer();
+        let (consumer, stop) = (consumer(), StopOnPanic(stop.clone()));
         let builder = thread::Builder::new().name("capture".into());
-        threads.push(builder.spawn(move || match source {
-            OpenSource::Device(device) => log_end(run_source(*device, consumer)),
-            OpenSource::File(file) => log_end(run_source(*file, consumer)),
-            OpenSource::Tzsp(listener) => log_end(run_source(*listener, consumer)),
+        threads.push(builder.spawn(move || {
+            let _stop = stop;
+            match source {
+                OpenSource::Device(device) => log_end(run_source(*device, consumer)),
+                OpenSource::File(file) => log_end(run_source(*file, consumer)),
+                OpenSource::Tzsp(listener) => log_end(run_source(*listener, consumer)),
+            }
         })?);
     }
     let mut all = Ended::Well;
@@ -188,10 +191,26 @@ fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io:
         match thread.join() {
             Ok(Ended::Well) => {}
             Ok(Ended::Badly) => all = Ended::Badly,
-            Err(panic) => std::panic::resume_unwind(panic),
+            // The panic's message is on standard error.
+            Err(_) => {
+                error!("a capture thread panicked: this is a defect of the program");
+                all = Ended::Badly;
+            }
         }
     }
     Ok(all)
+}
+
+/// Stops the capture when the thread that holds it panics: the other threads would go on, and nothing would tell that one
+/// of them is missing.
+struct StopOnPanic(Stop);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.set();
+        }
+    }
 }
 
 /// Reads one source to its end.
@@ -264,6 +283,10 @@ impl Consumer {
     /// Observes a batch, then relays it.
     fn consume(&mut self, batch: Batch) {
         let (origin, watermark) = (self.origin(batch.interface()), batch.close_info().watermark);
+        if batch.ends() {
+            // A router that sends again has another interface. Any host can make up routers.
+            self.origins.retain(|(known, _)| !Arc::ptr_eq(known, batch.interface()));
+        }
         self.observers.observe(&ObservedBatch {
             origin,
             link_type: batch.interface().link_type,

@@ -21,6 +21,7 @@ pub use handle::{DeviceConfig, DeviceError};
 pub use statistics::DeviceCounts;
 
 use crate::batcher::{InterfaceSlot, Timing};
+use crate::clock::is_due;
 use crate::context::{CaptureContext, now};
 use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
@@ -288,8 +289,7 @@ struct Interval {
 impl Interval {
     /// Whether it is due; then the next interval starts.
     fn is_due(&mut self, now: Timestamp) -> bool {
-        // A time further ahead than the interval was computed before the clock was set back.
-        let due = now >= self.next || self.next > now + self.length;
+        let due = is_due(self.next, now, self.length);
         if due {
             self.next = now + self.length;
         }

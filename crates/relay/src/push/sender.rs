@@ -26,12 +26,14 @@ pub(super) struct Sender {
     target: Option<String>,
     /// A batch that the socket did not take.
     unsent: Option<Outgoing>,
+    /// Of the origins that have not ended.
     sent: HashMap<Origin, SentSoFar>,
 }
 
-/// What was sent of one origin.
+/// What was sent of one run of an origin.
 #[derive(Clone, Copy, Debug, Default)]
 struct SentSoFar {
+    epoch: u64,
     batches: u64,
     packets: u64,
 }
@@ -40,6 +42,8 @@ struct SentSoFar {
 struct Outgoing {
     message: LentMessage,
     interface: Arc<Interface>,
+    /// What was sent of its origin, if it is sent; `None` if the origin ends with it.
+    then_sent: Option<SentSoFar>,
     packets: u64,
     bytes: u64,
 }
@@ -100,17 +104,18 @@ impl Sender {
     /// Sends the batch that the socket did not accept before, or the oldest of the queue.
     fn send_next(&mut self) {
         let Some(outgoing) = self.unsent.take().or_else(|| self.take_batch()) else { return };
-        let Outgoing { message, interface, packets, bytes } = outgoing;
+        let Outgoing { message, interface, then_sent, packets, bytes } = outgoing;
         match message.send(&mut self.socket) {
             Ok(()) => {
-                let sent = self.sent.entry(interface.origin.clone()).or_default();
-                sent.batches += 1;
-                sent.packets += packets;
+                match then_sent {
+                    Some(sent) => _ = self.sent.insert(interface.origin.clone(), sent),
+                    None => _ = self.sent.remove(&interface.origin),
+                }
                 self.state.count_sent(packets, bytes);
             }
             // The connection was lost after the poll.
             Err((zmq::Error::EAGAIN | zmq::Error::EINTR, message)) => {
-                self.unsent = Some(Outgoing { message, interface, packets, bytes });
+                self.unsent = Some(Outgoing { message, interface, then_sent, packets, bytes });
             }
             Err((error, message)) => {
                 drop(message);
@@ -127,8 +132,16 @@ impl Sender {
             in_flight.resize(batch.memory());
         }
         let interface = Arc::clone(batch.interface());
-        let sent = self.sent.get(&interface.origin).copied().unwrap_or_default();
+        let (epoch, ends) = (batch.epoch(), batch.ends());
+        // Another run of the origin is numbered from 0.
+        let sent = self.sent.get(&interface.origin).filter(|sent| sent.epoch == epoch).copied();
+        let sent = sent.unwrap_or(SentSoFar { epoch, ..SentSoFar::default() });
         let packets = batch.packets().into();
+        let then_sent = (!ends).then_some(SentSoFar {
+            batches: sent.batches + 1,
+            packets: sent.packets + packets,
+            ..sent
+        });
         let buf = batch.into_message(&SendInfo {
             sequence: sent.batches,
             sent_before: sent.packets,
@@ -137,7 +150,7 @@ impl Sender {
         });
         let bytes = buf.len() as u64;
         match LentMessage::new(buf, in_flight) {
-            Ok(message) => Some(Outgoing { message, interface, packets, bytes }),
+            Ok(message) => Some(Outgoing { message, interface, then_sent, packets, bytes }),
             Err(error) => {
                 self.count_failed(error, &interface, packets);
                 None
@@ -155,7 +168,7 @@ impl Sender {
 mod tests {
     use batch::DecodedBatch;
 
-    use super::super::state::tests::{batch, state};
+    use super::super::state::tests::{batch, batch_of, state};
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -196,6 +209,31 @@ mod tests {
         let status = state.status();
         assert_eq!((status.sent_batches, status.sent_packets, status.queued_packets), (4, 16, 0));
         assert!(status.sent_bytes > 16 * 84);
+    }
+
+    #[test]
+    fn another_run_of_an_origin_is_numbered_from_0() {
+        let (state, context) = (state(), zmq::Context::new());
+        let receiver = context.socket(zmq::PULL).unwrap();
+        receiver.bind(ADDRESS).unwrap();
+        let mut sender = sender(&context, zmq::PUSH, &state);
+        state.set_target(ADDRESS.to_owned());
+        state.set_connected();
+        let run = |secs| packet::Timestamp::from_parts(secs, 0);
+        // The second run has an end, the first one has lost it.
+        for (epoch, ends) in [(1, false), (1, false), (2, false), (2, true), (3, false)] {
+            state.send(batch_of(run(epoch), "a", 5, ends));
+        }
+        assert!(sender.step());
+        let mut numbers = Vec::new();
+        for _ in 0..5 {
+            assert!(sender.step());
+            let (_, sequence, sent_before, _) = received(&receiver);
+            numbers.push((sequence, sent_before));
+            // Origins that have ended are forgotten.
+            assert_eq!(sender.sent.len(), usize::from(numbers.len() != 4));
+        }
+        assert_eq!(numbers, [(0, 0), (1, 5), (0, 0), (1, 5), (0, 0)]);
     }
 
     #[test]
