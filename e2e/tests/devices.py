@@ -127,6 +127,9 @@ def test_without_a_descriptor(testbed):
     capture.wait(code=64)
     for part in ("DEVICE: cannot capture on `dbus-system`", "tcpdump -i dbus-system -U -w - | pcktr"):
         check(part in capture.log(), f"`{part}` is not in: {capture.log()}")
+    capture = testbed.capture("dpdk", metrics_file="", device="dpdk:0", relay_endpoint=endpoint)
+    capture.wait(code=64)
+    check("DEVICE: cannot capture on `dpdk:0`" in capture.log(), capture.log())
 
 
 def test_no_permission(testbed):

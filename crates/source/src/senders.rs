@@ -46,6 +46,10 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// Interfaces that start, per second. Each takes three batches.
 const MAX_STARTS_PER_SECOND: f64 = 1000.0;
 
+/// Of the interfaces that can start at once, those of senders that are known. New senders, which may be made up, leave
+/// them that many.
+const STARTS_FOR_KNOWN: f64 = MAX_SENDERS as f64;
+
 /// Log lines about new senders: at once, and per second.
 const LOG_BURST: f64 = 32.0;
 const LOGS_PER_SECOND: f64 = 0.5;
@@ -94,7 +98,7 @@ impl Senders {
             source,
             known: HashMap::new(),
             counts: SenderCounts::default(),
-            starts: RateLimit::new(MAX_SENDERS as f64, MAX_STARTS_PER_SECOND),
+            starts: RateLimit::new(STARTS_FOR_KNOWN + MAX_SENDERS as f64, MAX_STARTS_PER_SECOND),
             logs: RateLimit::new(LOG_BURST, LOGS_PER_SECOND),
             unlogged: 0,
             check_due: Timestamp::ZERO,
@@ -146,7 +150,8 @@ impl Senders {
         if !known && self.known.len() >= MAX_SENDERS {
             self.forget_silent();
         }
-        if (!known && self.known.len() >= MAX_SENDERS) || !self.starts.take(now) {
+        let reserve = if known { 0.0 } else { STARTS_FOR_KNOWN };
+        if (!known && self.known.len() >= MAX_SENDERS) || !self.starts.take(now, reserve) {
             return None;
         }
         if !known {
@@ -179,7 +184,7 @@ impl Senders {
     }
 
     fn log(&mut self, origin: &Origin, (port, _, _, link_type): SenderKey, now: Timestamp) {
-        if !self.logs.take(now) {
+        if !self.logs.take(now, 0.0) {
             self.unlogged += 1;
             return;
         }

@@ -1,7 +1,7 @@
 //! A libpcap handle on a device: opened, filtered, read, waited for.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::setsockopt;
@@ -84,13 +84,15 @@ pub enum DeviceError {
         /// libpcap's message.
         why: String,
     },
-    /// libpcap has no file descriptor for the device, so its packets cannot be waited for.
+    /// libpcap cannot wait for the device's packets.
     #[error(
-        "DEVICE: cannot capture on `{device}`: libpcap cannot wait for its packets (capture with `tcpdump -i {device} -U -w - | pcktr --read-file -`)"
+        "DEVICE: cannot capture on `{device}`: {why} (use `tcpdump -i {device} -U -w - | pcktr --read-file -`)"
     )]
     Unsupported {
         /// The name.
         device: String,
+        /// The reason, for example libpcap's message.
+        why: String,
     },
     /// The device went down or disappeared.
     #[error("the capture on `{device}` ended: {why}")]
@@ -138,11 +140,14 @@ impl Handle {
             .promisc(config.promiscuous)
             .precision(Precision::Nano)
             .timeout(FLUSH_DELAY.as_millis() as i32);
-        let mut capture = capture.open().map_err(open_error)?.setnonblock().map_err(open_error)?;
-        // D-Bus and RDMA, for example (pcap_fileno(3)).
-        if capture.as_raw_fd() < 0 {
-            return Err(DeviceError::Unsupported { device: name.to_owned() });
+        let unsupported = |why: String| DeviceError::Unsupported { device: name.to_owned(), why };
+        // The crate panics where libpcap has no descriptor (pcap_fileno(3)): for D-Bus and RDMA, which cannot be set
+        // non-blocking either, and for DPDK.
+        if name.starts_with("dpdk:") {
+            return Err(unsupported("libpcap has no descriptor to wait for".to_owned()));
         }
+        let capture = capture.open().map_err(open_error)?;
+        let mut capture = capture.setnonblock().map_err(|error| unsupported(message(&error)))?;
         // Version 2 of the cooked header has each packet's interface. libpcap before 1.10 has only version 1.
         if capture.get_datalink().0 as u32 == LinkType::LINUX_SLL.0 {
             let _ = capture.set_datalink(Linktype(LinkType::LINUX_SLL2.0 as i32));

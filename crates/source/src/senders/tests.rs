@@ -122,6 +122,13 @@ fn a_flood_of_made_up_addresses_is_bounded_and_counted() {
     let SenderCounts { known, forgotten, untracked } = bench.senders.counts();
     assert!(known <= 4096 && (1000..1600).contains(&forgotten), "{known} known, {forgotten} forgotten");
     assert!(untracked > 10_000 - 4096 + 400, "more than {MAX_STARTS_PER_SECOND} started: {untracked}");
+    // One that is known, and was silent, starts in spite of them.
+    bench.push(21_000);
+    assert_eq!(bench.senders.counts().untracked, untracked + 1, "a new one does not");
+    let silent = bench.senders.known.iter().find(|(_, sender)| sender.slot.is_none());
+    let IpAddr::V4(address) = silent.unwrap().0.1 else { panic!("these are IPv4") };
+    bench.push(address.to_bits() & 0x00ff_ffff);
+    assert_eq!(bench.senders.counts().untracked, untracked + 1);
 }
 
 #[test]
