@@ -238,6 +238,11 @@ def accepts_settings(objects):
             empty.write_bytes(bytes.fromhex("4d3cb2a1020004000000000000000000ffff000001000000"))
             own = {name: value for name, value in environment(one).items() if value is not None}
             own |= {"METRICS_ADDRPORT": "off", "MAX_DURATION": "100ms"}
+            if "WEB_CONFIG_FILE" in own:
+                mounts = one["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+                check(any(own["WEB_CONFIG_FILE"].startswith(mount["mountPath"]) for mount in mounts), "not mounted")
+                own["WEB_CONFIG_FILE"] = folder + "/web.yml"
+                Path(folder, "web.yml").touch()
             if one["kind"] == "DaemonSet":
                 own |= {"DEVICE": "", "READ_FILE": str(empty)}
                 if own["MODE"] == "capture":

@@ -17,7 +17,7 @@ UNITS = ROOT / "deploy" / "systemd"
 MODES = ["capture", "collect", "observe"]
 
 # The limit for the exposure level of `systemd-analyze security`; 10 is a service without any restrictions.
-EXPOSURE = 3.0
+EXPOSURE = 2.0
 
 
 def run(*command, **options):
@@ -83,6 +83,20 @@ def capabilities(mode):
     equal(lines(mode, "CapabilityBoundingSet"), want or [""], "CapabilityBoundingSet")
 
 
+def limits(mode):
+    """A service that goes wrong takes no more than its share of the host."""
+    for key in ("MemoryMax", "LimitNOFILE", "TasksMax"):
+        values = lines(mode, key)
+        check(len(values) == 1 and re.fullmatch(r"\d+[MG]?", values[0]), f"{key}: {values}")
+
+
+def sandbox(mode):
+    """systemd's filter allows the system calls with which the program confines itself. It would kill the program."""
+    allowed = " ".join(lines(mode, "SystemCallFilter")).split()
+    for name in ("capset", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp"):
+        check(name in allowed, f"{name} is not allowed: {allowed}")
+
+
 def missing_settings(mode):
     """The unit's first command names the missing file."""
     settings = f"/etc/default/pcktr-{mode}"
@@ -114,6 +128,8 @@ def main():
         report.run(f"{name}: `systemd-analyze verify` reports an unknown key", verify_notices, mode)
         report.run(f"{name}: exposure is below {EXPOSURE}", security, mode)
         report.run(f"{name}: has only the capabilities that it needs", capabilities, mode)
+        report.run(f"{name}: limits memory, descriptors and threads", limits, mode)
+        report.run(f"{name}: lets the program confine itself", sandbox, mode)
         report.run(f"{name}: reports missing settings", missing_settings, mode)
         report.run(f"{name}: its settings exist", known_settings, mode)
     return report.close()

@@ -115,6 +115,23 @@ def test_invalid_filter(testbed):
         check(message in capture.log() and why in capture.log(), capture.log())
 
 
+def test_without_a_descriptor(testbed):
+    """A device that libpcap cannot wait for is refused with exit code 64 and a remedy."""
+    testbed.need("dbus-daemon")
+    bus = f"unix:path={testbed.path('bus')}"
+    testbed.start("bus", "dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={bus}")
+    until(lambda: os.path.exists(testbed.path("bus")), "the bus is there")
+    endpoint = testbed.endpoint()
+    settings = {"device": "dbus-system", "dbus_system_bus_address": bus, "relay_endpoint": endpoint}
+    capture = testbed.capture(metrics_file="", **settings)
+    capture.wait(code=64)
+    for part in ("DEVICE: cannot capture on `dbus-system`", "tcpdump -i dbus-system -U -w - | pcktr"):
+        check(part in capture.log(), f"`{part}` is not in: {capture.log()}")
+    capture = testbed.capture("dpdk", metrics_file="", device="dpdk:0", relay_endpoint=endpoint)
+    capture.wait(code=64)
+    check("DEVICE: cannot capture on `dpdk:0`" in capture.log(), capture.log())
+
+
 def test_no_permission(testbed):
     """Without permission: exit code 1. The message names the capability and the command that grants it."""
     testbed.need("setpriv")

@@ -35,7 +35,13 @@ def port_of(endpoint):
 
 def test_on_lo(testbed):
     """On `lo`, which the relay uses too, with several filters: the output has pings and none of the relay's packets."""
-    for name, expression in (("all", None), ("or", "icmp or tcp"), ("not", "not udp or tcp port 1")):
+    for name, expression in (
+        ("all", None),
+        ("or", "icmp or tcp"),
+        ("not", "not udp or tcp port 1"),
+        # All that follows `mpls` applies to what is inside of MPLS.
+        ("mpls", "icmp or tcp or mpls"),
+    ):
         endpoint = testbed.endpoint("127.0.0.1")
         collect = testbed.collect(f"collect-{name}", collect_endpoint=endpoint, metrics_addrport="127.0.0.1:0")
         # Do not scrape meanwhile: that would be traffic too.

@@ -1,9 +1,10 @@
-//! A pcap file of arbitrary bytes.
+//! A pcap file of arbitrary bytes, on a disk or through a pipe.
 
 #![no_main]
 
 mod capture_file;
 
+use capture_file::ReadOptions;
 use libfuzzer_sys::fuzz_target;
 
 /// The magic numbers of files with microseconds, with nanoseconds, and of Kuznetsov's variant, in both byte orders.
@@ -16,9 +17,9 @@ const MAGICS: [[u8; 4]; 6] = [
     [0x34, 0xcd, 0xb2, 0xa1],
 ];
 
-// The first byte chooses the kind, so that the fuzzer need not find a magic number.
+// The first byte chooses how the file is read, the second its kind: the fuzzer need not find a magic number.
 fuzz_target!(|input: &[u8]| {
-    let Some((&kind, rest)) = input.split_first() else { return };
+    let Some((&[options, kind], rest)) = input.split_first_chunk::<2>() else { return };
     let magic = &MAGICS[usize::from(kind) % MAGICS.len()];
-    capture_file::read(&[magic, rest]);
+    capture_file::read(&[magic, rest].concat(), &ReadOptions::from_bits(options, 37008));
 });

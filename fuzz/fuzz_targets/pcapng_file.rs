@@ -1,9 +1,10 @@
-//! A pcapng file of arbitrary bytes.
+//! A pcapng file of arbitrary bytes, on a disk or through a pipe.
 
 #![no_main]
 
 mod capture_file;
 
+use capture_file::ReadOptions;
 use libfuzzer_sys::fuzz_target;
 
 /// The first bytes of every file: the type of a section header block (draft-ietf-opsawg-pcapng, section 4.1).
@@ -19,12 +20,14 @@ const SECTION: [u8; 28] = [
 /// unknown type.
 const BLOCKS: [u32; 7] = [1, 2, 3, 4, 5, 6, 0x7777];
 
-// Each block has its length on both sides, which a fuzzer finds only by luck. So the first byte decides whether the
-// rest is the file itself, or blocks without lengths: a type, the number of words, the words.
+// The first byte chooses how the file is read. Each block has its length on both sides, which a fuzzer finds only by
+// luck. So the second byte decides whether the rest is the file itself, or blocks without lengths: a type, the number of
+// words, the words.
 fuzz_target!(|input: &[u8]| {
-    let Some((&kind, rest)) = input.split_first() else { return };
+    let Some((&[options, kind], rest)) = input.split_first_chunk::<2>() else { return };
+    let options = ReadOptions::from_bits(options, 37008);
     if kind & 1 == 0 {
-        return capture_file::read(&[&SECTION_HEADER, rest]);
+        return capture_file::read(&[&SECTION_HEADER, rest].concat(), &options);
     }
     let mut file = SECTION.to_vec();
     let mut rest = rest;
@@ -37,5 +40,5 @@ fuzz_target!(|input: &[u8]| {
         file.extend_from_slice(body);
         file.extend_from_slice(&len);
     }
-    capture_file::read(&[&file]);
+    capture_file::read(&file, &options);
 });

@@ -133,6 +133,12 @@ impl Batch {
         &self.interface
     }
 
+    /// When this run of the source began, in nanoseconds since the Unix epoch. It identifies the run.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// What the source knew when it closed the batch.
     #[must_use]
     pub fn close_info(&self) -> &CloseInfo {
@@ -239,6 +245,8 @@ pub struct Builder {
     buf: Vec<u8>,
     extent: Extent,
     opened: Option<Timestamp>,
+    /// Bytes to reserve for the records of a batch in advance.
+    reserve: usize,
     /// Bytes of records with which this batch is full.
     full_at: usize,
 }
@@ -248,9 +256,29 @@ impl Builder {
     #[must_use]
     pub fn new(template: Template, limits: BatchLimits, order: Order) -> Self {
         let (buf, extent) = (Vec::new(), Extent::EMPTY);
-        let mut builder = Self { template, limits, order, buf, extent, opened: None, full_at: limits.bytes };
+        let (opened, reserve, full_at) = (None, limits.bytes, limits.bytes);
+        let mut builder = Self { template, limits, order, buf, extent, opened, reserve, full_at };
         builder.template.open(&mut builder.buf);
         builder
+    }
+
+    /// Reserves at most `bytes` in advance, where many batches are open at once. They grow as far as the limits allow.
+    #[must_use]
+    pub fn with_reserve(self, bytes: usize) -> Self {
+        Self { reserve: self.limits.bytes.min(bytes), ..self }
+    }
+
+    /// The memory that the open batch occupies, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Frees the memory of an empty batch until it has packets.
+    pub fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.buf.shrink_to_fit();
+        }
     }
 
     /// The interface that the packets come from.
@@ -265,7 +293,7 @@ impl Builder {
         if self.extent.packets == 0 {
             self.opened = Some(now());
             // Allocate the full size at once: growing step by step would copy the buffer repeatedly.
-            let wanted = self.template.head_len() + self.limits.bytes;
+            let wanted = self.template.head_len() + self.reserve;
             self.buf.reserve_exact(wanted.saturating_sub(self.buf.len()));
         }
         record.append_to(&mut self.buf);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::DecodeError;
+use crate::layout::{MAX_EXPANSION, SMALL_PAYLOAD};
 
 /// How the payload of a batch is compressed. Each batch names its compression; a collector reads them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +39,8 @@ impl Compression {
         })
     }
 
-    /// Appends the compressed `payload` to `out` and returns true; if it would not be smaller, leaves `out` unchanged and
-    /// returns false.
+    /// Appends the compressed `payload` to `out` and returns true; if it would not be smaller, or so small that a decoder
+    /// would reject it, leaves `out` unchanged and returns false.
     pub(crate) fn compress(self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let room = match self {
@@ -55,12 +56,24 @@ impl Compression {
         };
         let written = written.filter(|&len| len < payload.len());
         out.truncate(start + written.unwrap_or(0));
-        written.is_some()
+        let Some(written) = written else { return false };
+        if is_plausible(payload.len(), written) {
+            return true;
+        }
+        if self == Self::Zstd {
+            pad(out, payload.len().div_ceil(MAX_EXPANSION) - written);
+            return true;
+        }
+        out.truncate(start);
+        false
     }
 
     /// Decompresses to at most `max` bytes. An uncompressed payload is returned unchanged.
     pub(crate) fn decompress(self, payload: &[u8], max: usize) -> Result<Cow<'_, [u8]>, DecodeError> {
         let failed = |why: &dyn fmt::Display| DecodeError::Decompress { why: why.to_string() };
+        if self != Self::None && !is_plausible(max, payload.len()) {
+            return Err(DecodeError::Expansion { payload: max, compressed: payload.len() });
+        }
         let mut out = Vec::new();
         let written = match self {
             Self::None => return Ok(Cow::Borrowed(payload)),
@@ -76,6 +89,20 @@ impl Compression {
         out.truncate(written);
         Ok(Cow::Owned(out))
     }
+}
+
+/// Whether a payload may be that much longer than its compressed form.
+const fn is_plausible(payload: usize, compressed: usize) -> bool {
+    payload <= SMALL_PAYLOAD || payload <= compressed.saturating_mul(MAX_EXPANSION)
+}
+
+/// Appends a skippable frame of `len` bytes, or a few more (RFC 8878, section 3.1.2).
+fn pad(out: &mut Vec<u8>, len: usize) {
+    const MAGIC: u32 = 0x184d_2a50;
+    let content = len.saturating_sub(8);
+    out.extend_from_slice(&MAGIC.to_le_bytes());
+    out.extend_from_slice(&(content as u32).to_le_bytes());
+    out.resize(out.len() + content, 0);
 }
 
 impl fmt::Display for Compression {

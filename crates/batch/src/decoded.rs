@@ -7,6 +7,10 @@ use packet::record::Extent;
 use crate::layout::FIXED_LEN;
 use crate::{DecodeError, Header};
 
+/// Records of messages shorter than this are copied: small messages may share a receive buffer with others, and would
+/// keep all of it.
+const SMALL_MESSAGE: usize = 4 << 10;
+
 /// A message that is known to be a batch: its header is valid, its payload is decompressed, and all its records are
 /// whole.
 /// `M` holds the message; an uncompressed payload is not copied out of it.
@@ -63,6 +67,19 @@ impl<M: AsRef<[u8]>> DecodedBatch<M> {
         self.message
     }
 
+    /// Takes the records out. What else the message holds is freed if it weighs more.
+    #[must_use]
+    pub fn into_records(self) -> BatchRecords<M> {
+        if let Some(payload) = self.decompressed {
+            return BatchRecords(Storage::Own(payload));
+        }
+        let (records, message) = (self.records(), self.message.as_ref());
+        if records.len() < message.len() / 2 || message.len() < SMALL_MESSAGE {
+            return BatchRecords(Storage::Own(records.to_vec()));
+        }
+        BatchRecords(Storage::Message { message: self.message, header_len: self.header.header_len as usize })
+    }
+
     /// The records.
     #[must_use]
     pub fn records(&self) -> &[u8] {
@@ -73,10 +90,38 @@ impl<M: AsRef<[u8]>> DecodedBatch<M> {
     }
 }
 
-impl<M: AsRef<[u8]>> AsRef<[u8]> for DecodedBatch<M> {
-    /// The [`records`](DecodedBatch::records).
+/// The records of a batch, on their own: they may wait for a while, and should take no more memory than they need.
+#[derive(Debug)]
+pub struct BatchRecords<M>(Storage<M>);
+
+/// Where they are.
+#[derive(Debug)]
+enum Storage<M> {
+    /// Behind the header of an uncompressed message.
+    Message { message: M, header_len: usize },
+    /// Copied or decompressed.
+    Own(Vec<u8>),
+}
+
+impl<M: AsRef<[u8]>> BatchRecords<M> {
+    /// The memory that they take, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match &self.0 {
+            Storage::Message { message, .. } => message.as_ref().len(),
+            Storage::Own(records) => records.capacity(),
+        }
+    }
+}
+
+impl<M: AsRef<[u8]>> AsRef<[u8]> for BatchRecords<M> {
     fn as_ref(&self) -> &[u8] {
-        self.records()
+        match &self.0 {
+            Storage::Message { message, header_len } => {
+                message.as_ref().get(*header_len..).unwrap_or_default()
+            }
+            Storage::Own(records) => records,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Why a message cannot be decoded.
 
+use packet::origin::NameError;
 use packet::record::RecordError;
 
-use crate::layout::{FIXED_LEN, MAX_HEADER, MAX_PAYLOAD, VERSION};
+use crate::layout::{FIXED_LEN, MAX_EXPANSION, MAX_HEADER, MAX_PAYLOAD, VERSION};
 
 /// Why a message is not a batch that this version can read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,22 @@ pub enum DecodeError {
         /// The decompressor's error.
         why: String,
     },
+    /// The payload would be too large once it is decompressed, for the size of the message.
+    #[error("{compressed} compressed bytes claim to be {payload}: more than {MAX_EXPANSION} times as many")]
+    Expansion {
+        /// The length of the payload in the header.
+        payload: usize,
+        /// Bytes of the compressed payload.
+        compressed: usize,
+    },
+    /// A name is not printable.
+    #[error("the name in batch field {kind} {why}")]
+    Name {
+        /// The field's number.
+        kind: u16,
+        /// What is wrong with it.
+        why: NameError,
+    },
     /// A field of the header is malformed or missing.
     #[error("batch field {kind} at offset {offset} {why}")]
     Field {
@@ -71,30 +88,4 @@ pub enum DecodeError {
         /// The number in the payload.
         found: u64,
     },
-}
-
-impl DecodeError {
-    /// All values of [`reason`](Self::reason).
-    pub const REASONS: [&'static str; 7] =
-        ["magic", "version", "truncated", "length", "compression", "field", "record"];
-
-    /// The value of a metric's label `reason`.
-    #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        Self::REASONS[self.reason_index()]
-    }
-
-    /// The index of [`reason`](Self::reason) in [`REASONS`](Self::REASONS).
-    #[must_use]
-    pub const fn reason_index(&self) -> usize {
-        match self {
-            Self::Magic => 0,
-            Self::Version { .. } => 1,
-            Self::Truncated { .. } => 2,
-            Self::HeaderLength { .. } | Self::PayloadLength { .. } | Self::Mismatch { .. } => 3,
-            Self::Compression { .. } | Self::Decompress { .. } => 4,
-            Self::Field { .. } => 5,
-            Self::Record(_) => 6,
-        }
-    }
 }

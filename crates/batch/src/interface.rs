@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use packet::origin::{check_name, printable_name, printable_text};
 use packet::{LinkType, Origin};
 
 use crate::DecodeError;
@@ -79,27 +80,29 @@ impl Interface {
                 out.extend_from_slice(parts[1]);
             }
         };
-        let text = |text| truncate(text, MAX_TEXT).as_bytes();
-        field(SOURCE, [text(&self.origin.source), &[]]);
-        field(DEVICE, [text(&self.origin.device), &[]]);
+        // Devices and interfaces may be named with any bytes but `/` and white space.
+        field(SOURCE, [printable_name(&self.origin.source).as_bytes(), &[]]);
+        field(DEVICE, [printable_name(&self.origin.device).as_bytes(), &[]]);
         if let Some(port) = self.origin.listen_port {
             field(LISTEN_PORT, [&port.to_le_bytes(), &[]]);
         }
         for (kind, value) in [(DESCRIPTION, &self.description), (FILTER, &self.filter)] {
             if !value.is_empty() {
-                field(kind, [text(value), &[]]);
+                field(kind, [printable_text(truncate(value, MAX_TEXT)).as_bytes(), &[]]);
             }
         }
         for (index, name) in self.names.iter().take(MAX_INTERFACES) {
-            let name = truncate(name, MAX_INTERFACE_NAME).as_bytes();
-            field(INTERFACE, [&index.to_le_bytes(), name]);
+            let name = printable_name(truncate(name, MAX_INTERFACE_NAME));
+            field(INTERFACE, [&index.to_le_bytes(), name.as_bytes()]);
         }
     }
 
     /// Decodes the fields of a batch, which are between the fixed header and the payload.
     ///
+    /// Descriptions and filters are made printable; a name that is not printable is an error.
+    ///
     /// # Errors
-    /// A field is truncated or malformed, or a required one is missing.
+    /// A field is truncated or malformed, a required one is missing, or a name is not printable.
     pub fn decode(fields: &[u8], link_type: LinkType, snaplen: u32) -> Result<Self, DecodeError> {
         let mut source = None;
         let mut device = None;
@@ -121,20 +124,28 @@ impl Interface {
                 Ok(_) => Err(wrong("is longer than 1024 bytes")),
                 Err(_) => Err(wrong("is not UTF-8")),
             };
+            let name = |value: &'_ [u8]| -> Result<String, DecodeError> {
+                let name = text(value)?;
+                check_name(&name).map_err(|why| DecodeError::Name { kind, why })?;
+                Ok(name)
+            };
             match kind {
-                SOURCE => source = Some(text(value)?),
-                DEVICE => device = Some(text(value)?),
+                SOURCE => source = Some(name(value)?),
+                DEVICE => device = Some(name(value)?),
                 LISTEN_PORT => {
                     let port = <[u8; 2]>::try_from(value).map_err(|_| wrong("does not have 2 bytes"))?;
                     interface.origin.listen_port = Some(u16::from_le_bytes(port));
                 }
-                DESCRIPTION => interface.description = text(value)?.into(),
-                FILTER => interface.filter = text(value)?.into(),
+                DESCRIPTION => interface.description = printable_text(&text(value)?).into(),
+                FILTER => interface.filter = printable_text(&text(value)?).into(),
                 INTERFACE => {
-                    let (index, name) =
+                    let (index, interface_name) =
                         value.split_first_chunk::<4>().ok_or_else(|| wrong("has less than 4 bytes"))?;
+                    if interface_name.len() > MAX_INTERFACE_NAME {
+                        return Err(wrong("has a name longer than 64 bytes"));
+                    }
                     if interface.names.len() < MAX_INTERFACES {
-                        interface.names.push((u32::from_le_bytes(*index), text(name)?.into()));
+                        interface.names.push((u32::from_le_bytes(*index), name(interface_name)?.into()));
                     }
                 }
                 _ => {}
@@ -160,6 +171,24 @@ pub fn truncate(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_no_encoder_makes_are_rejected() {
+        let interface = |name: &str| {
+            let origin = Origin { source: "s".into(), device: "any".into(), listen_port: None };
+            Interface { names: vec![(1, name.into())], ..Interface::new(origin, LinkType::LINUX_SLL2, 96) }
+        };
+        let mut fields = Vec::new();
+        interface("eth0").append_to(&mut fields);
+        let valid = Interface::decode(&fields, LinkType::LINUX_SLL2, 96);
+        assert_eq!(valid, Ok(interface("eth0")));
+        // A longer name in the last field.
+        let longer = fields.len() - 8 - 2;
+        fields[longer..][..2].copy_from_slice(&69_u16.to_le_bytes());
+        fields.extend([b'x'; 61]);
+        let error = Interface::decode(&fields, LinkType::LINUX_SLL2, 96).unwrap_err().to_string();
+        assert!(error.contains("longer than 64 bytes"), "{error}");
+    }
 
     #[test]
     fn text_is_truncated_at_a_character_boundary() {

@@ -49,3 +49,11 @@ pub const MAX_PAYLOAD: usize = 8 << 20;
 
 /// Maximum length of a message in bytes: the collector's `ZMQ_MAXMSGSIZE`.
 pub const MAX_MESSAGE: usize = MAX_HEADER + MAX_PAYLOAD;
+
+/// How many times longer a payload may be than its compressed form. Beyond that, a few bytes of a message would cost the
+/// collector and the reader of its output too much. The median of public captures is 3 with zstd; only long packets of
+/// zeroes exceed this (up to 500), and the encoder sends them padded with zstd, and as they are with LZ4.
+pub const MAX_EXPANSION: usize = 64;
+
+/// Payloads up to this many bytes may be compressed to any size: the header of a message weighs more than them.
+pub const SMALL_PAYLOAD: usize = 8 << 10;

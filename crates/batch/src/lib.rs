@@ -15,7 +15,7 @@ pub mod layout;
 
 pub use builder::{Batch, BatchLimits, Builder, CloseInfo, Order, SendInfo, Template};
 pub use compression::Compression;
-pub use decoded::DecodedBatch;
+pub use decoded::{BatchRecords, DecodedBatch};
 pub use error::DecodeError;
 pub use header::{Dropped, Header};
 pub use interface::Interface;

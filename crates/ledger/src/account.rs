@@ -1,16 +1,25 @@
 //! The account of one source, over all its epochs.
 
+use std::time::Duration;
+
 use batch::Header;
 use packet::{Origin, Timestamp};
 
 use crate::clock_offset::ClockOffset;
-use crate::epoch::Epoch;
-use crate::gaps::{Cause, LOSS_TIMEOUT};
-use crate::{Counts, Receipt, SourceStats, WriteOutcome};
+use crate::epoch::{Epoch, State};
+use crate::gaps::{Cause, LOSS_TIMEOUT, MAX_GAPS};
+use crate::plausibility::Limit;
+use crate::{Counts, Receipt, Refusal, SourceStats, WriteOutcome};
 
 /// The number of epochs remembered per source. A restart makes one, and only the last two ever send. If more captures
 /// than this shared a name, which is reported, epochs would be forgotten and their batches counted again.
 const MAX_EPOCHS: usize = 16;
+
+/// The number of epochs that a source may begin in [`EPOCH_PERIOD`]: a capture that fails at once is restarted every few
+/// seconds.
+const MAX_NEW_EPOCHS: u32 = 16;
+
+const EPOCH_PERIOD: Duration = Duration::from_secs(60);
 
 /// One source.
 #[derive(Debug)]
@@ -19,9 +28,12 @@ pub(crate) struct Account {
     /// Without the figures that [`Account::stats`] fills in.
     stats: SourceStats,
     epochs: Vec<Epoch>,
-    /// The epochs of the first batch received and of the latest one.
+    /// The epoch of the first batch received, and when it arrived.
     first: u64,
-    last: u64,
+    since: Timestamp,
+    /// Epochs that began since a time.
+    new_epochs: u32,
+    new_epochs_since: Timestamp,
     clock_offset: ClockOffset,
 }
 
@@ -32,7 +44,9 @@ impl Account {
             stats: SourceStats::default(),
             epochs: Vec::new(),
             first: 0,
-            last: 0,
+            since: Timestamp::ZERO,
+            new_epochs: 0,
+            new_epochs_since: Timestamp::ZERO,
             clock_offset: ClockOffset::default(),
         }
     }
@@ -47,48 +61,49 @@ impl Account {
         for epoch in &self.epochs {
             stats.missing += epoch.missing();
         }
-        if let Some(latest) = self.latest() {
-            stats.watermark = latest.watermark;
-            stats.ended = latest.ended;
-        }
+        stats.ended = self.is_over();
+        // A watermark of the run that goes on, if there is one.
+        let latest =
+            self.epochs.iter().max_by_key(|epoch| (epoch.state == State::Running, epoch.last_received));
+        stats.watermark = latest.map(|epoch| epoch.watermark).unwrap_or_default();
         stats
     }
 
-    /// The epoch that began last.
-    fn latest(&self) -> Option<&Epoch> {
-        self.epochs.iter().max_by_key(|epoch| epoch.number)
+    /// Whether there has been a run, and none goes on. Which of several began last cannot be told from their numbers: the
+    /// clock may have been set back between them.
+    fn is_over(&self) -> bool {
+        !self.epochs.is_empty() && self.epochs.iter().all(|epoch| epoch.state != State::Running)
     }
 
-    /// Whether the latest epoch has ended and no batch is missing.
+    /// Whether all runs are over and no batch is missing.
     pub(crate) fn has_ended(&self) -> bool {
-        self.latest().is_some_and(|latest| latest.ended)
-            && self.epochs.iter().all(|epoch| epoch.missing().is_zero())
-    }
-
-    /// Counts a batch as received. A shared account records nothing else.
-    pub(crate) fn record_received(&mut self, header: &Header, bytes: u64, now: Timestamp) {
-        self.stats.last_received = now;
-        self.stats.received += one_batch(header);
-        self.stats.bytes = self.stats.bytes.saturating_add(bytes);
+        self.is_over() && self.epochs.iter().all(|epoch| epoch.missing().is_zero())
     }
 
     /// Records a batch that arrived.
-    pub(crate) fn record(&mut self, header: &Header, bytes: u64, now: Timestamp) -> Receipt {
-        if self.epochs.is_empty() {
-            self.first = header.epoch;
-            self.last = header.epoch;
-        }
-        let shared_name = self.shows_shared_name(header);
-        let (epoch, new_epoch) = self.epoch(header.epoch);
-        let Some(missing) = self.epochs[epoch].record(header, now, &mut self.stats) else {
-            self.stats.duplicates += one_batch(header);
-            return Receipt { duplicate: true, new_epoch, ..Receipt::default() };
+    pub(crate) fn record(&mut self, header: &Header, bytes: u64, now: Timestamp) -> Result<Receipt, Refusal> {
+        let known = self.epochs.iter().position(|epoch| epoch.number == header.epoch);
+        let index = match known {
+            Some(index) if !self.epochs[index].is_plausible(header, now) => return Err(Refusal::Implausible),
+            Some(index) => index,
+            None => self.begin_epoch(header, now)?,
         };
-        self.record_received(header, bytes, now);
+        let new_epoch = known.is_none();
+        let shared_name = !new_epoch && self.shows_shared_name(index, header, now);
+        let Some(missing) = self.epochs[index].record(header, now, &mut self.stats) else {
+            self.stats.duplicates += one_batch(header);
+            return Ok(Receipt { duplicate: true, new_epoch, ..Receipt::default() });
+        };
+        self.stats.last_received = now;
+        self.stats.received += one_batch(header);
+        self.stats.bytes = self.stats.bytes.saturating_add(bytes);
         self.clock_offset.record(header.sent_at, now);
-        self.last = header.epoch;
-        self.stats.shared_name |= shared_name;
-        Receipt { duplicate: false, new_epoch, missing, shared_name }
+        self.bound_gaps();
+        Ok(Receipt { duplicate: false, new_epoch, missing, shared_name, ended: self.is_over() })
+    }
+
+    pub(crate) fn record_ahead(&mut self, packets: u64) {
+        self.stats.ahead = self.stats.ahead.saturating_add(packets);
     }
 
     /// Records what became of packets that left the merge.
@@ -100,40 +115,96 @@ impl Account {
         }
     }
 
-    /// Whether a batch shows, for the first time, that two captures share the source's name.
+    /// Whether a batch shows, for the first time, that two captures share the source's name; counts the runs that overlap.
     ///
     /// After a restart, batches of the old epoch may arrive after those of the new one. But if one of them was sent after
-    /// the new epoch began, both captures were running at once.
-    fn shows_shared_name(&self, header: &Header) -> bool {
-        !self.stats.shared_name
-            && header.epoch < self.last
-            && header.sent_at > Timestamp::from_nanos(self.last)
-            && self.epochs.iter().any(|epoch| epoch.number == header.epoch)
+    /// the new epoch began, and arrives later than batches in transit do, both captures were running at once.
+    fn shows_shared_name(&mut self, index: usize, header: &Header, now: Timestamp) -> bool {
+        let Some(epoch) = self.epochs.get(index) else { return false };
+        if !epoch.is_next(header) {
+            return false;
+        }
+        let number = epoch.number;
+        let before = self.stats.overlapping_runs;
+        for later in self.epochs.iter_mut().filter(|later| later.number > number && !later.overlaps) {
+            let settled = now >= later.first_received + LOSS_TIMEOUT;
+            // By the capture's clock; an epoch that claims to begin in the future began when it was heard of.
+            let later_began = later.first_received.min(Timestamp::from_nanos(later.number));
+            if settled && header.sent_at > later_began {
+                later.overlaps = true;
+                self.stats.overlapping_runs += 1;
+            }
+        }
+        before == 0 && self.stats.overlapping_runs > 0
     }
 
-    /// The index of an epoch, and whether it is new.
-    fn epoch(&mut self, number: u64) -> (usize, bool) {
-        if let Some(known) = self.epochs.iter().position(|epoch| epoch.number == number) {
-            return (known, false);
+    /// Begins the epoch of a batch. Returns its index.
+    fn begin_epoch(&mut self, header: &Header, now: Timestamp) -> Result<usize, Refusal> {
+        let is_first = self.stats.epochs == 0;
+        if is_first {
+            (self.first, self.since) = (header.epoch, now);
         }
+        if now < self.new_epochs_since || now.since(self.new_epochs_since) >= EPOCH_PERIOD {
+            (self.new_epochs, self.new_epochs_since) = (0, now);
+        }
+        if self.new_epochs >= MAX_NEW_EPOCHS {
+            return Err(Refusal::TooManyRuns);
+        }
+        self.new_epochs += 1;
         if self.epochs.len() >= MAX_EPOCHS {
-            let oldest =
-                (0..self.epochs.len()).min_by_key(|at| self.epochs[*at].last_received).unwrap_or_default();
-            let mut oldest = self.epochs.swap_remove(oldest);
-            oldest.settle(Timestamp::MAX, &mut self.stats);
+            // One that has ended; else the one with the shortest history, which is the easiest to make up.
+            let forgettable =
+                |epoch: &Epoch| (epoch.state == State::Running, epoch.batches, epoch.last_received);
+            let forgotten = (0..self.epochs.len()).min_by_key(|at| forgettable(&self.epochs[*at]));
+            let mut forgotten = self.epochs.swap_remove(forgotten.unwrap_or_default());
+            forgotten.settle(Timestamp::MAX, &mut self.stats);
         }
         // If the epoch began after the first contact, the collector was there to receive all of it.
-        let start_cause = if number <= self.first { Cause::SentBeforeConnect } else { Cause::Transit };
-        self.epochs.push(Epoch::new(number, start_cause));
+        let cause = if header.epoch <= self.first { Cause::SentBeforeConnect } else { Cause::Transit };
+        let limit = if is_first { Limit::FIRST_RUN } else { Limit::within(now.since(self.since)) };
+        self.epochs.push(Epoch::new(header, cause, limit, now));
         self.stats.epochs += 1;
-        (self.epochs.len() - 1, true)
+        Ok(self.epochs.len() - 1)
     }
 
-    /// Counts batches that have been missing for [`LOSS_TIMEOUT`] as lost.
+    /// Forgets gaps beyond [`MAX_GAPS`], those of the epoch that was not heard for longest first.
+    fn bound_gaps(&mut self) {
+        let mut gaps: usize = self.epochs.iter().map(Epoch::gaps).sum();
+        while gaps > MAX_GAPS {
+            let with_gaps = self.epochs.iter_mut().filter(|epoch| epoch.gaps() > 0);
+            let Some(oldest) = with_gaps.min_by_key(|epoch| epoch.last_received) else { return };
+            oldest.forget_gap(&mut self.stats);
+            gaps -= 1;
+        }
+    }
+
+    /// Counts batches that have been missing for [`LOSS_TIMEOUT`] as lost, and notices runs that have been replaced by others.
     pub(crate) fn settle(&mut self, now: Timestamp) {
         for epoch in &mut self.epochs {
             epoch.settle(now - LOSS_TIMEOUT, &mut self.stats);
         }
+        for index in 0..self.epochs.len() {
+            if self.is_superseded(index, now) {
+                self.epochs[index].state = State::Superseded;
+            }
+        }
+    }
+
+    /// Whether a run is silent, and another one has taken its place. The other one began later, and is heard or has ended; or
+    /// it is heard for so much longer that its batches are not those of a killed capture in transit: then it began later, too,
+    /// and the clock was set back between them.
+    fn is_superseded(&self, index: usize, now: Timestamp) -> bool {
+        let Some(Epoch { number, last_received: last, state: State::Running, .. }) = self.epochs.get(index)
+        else {
+            return false;
+        };
+        let is_successor = |other: &Epoch| {
+            let heard = other.last_received > *last;
+            let ended = other.state == State::Ended && other.last_received + LOSS_TIMEOUT > *last;
+            let began_later = other.number > *number;
+            (began_later && (heard || ended)) || other.last_received > *last + LOSS_TIMEOUT
+        };
+        now.since(*last) >= LOSS_TIMEOUT && self.epochs.iter().any(is_successor)
     }
 }
 

@@ -8,12 +8,16 @@
 //! capture after those of its successor. The figures do not depend on the order, and counters never decrease: a missing
 //! batch counts as lost only after [`LOSS_TIMEOUT`].
 //!
+//! Headers come from anybody who reaches the collector. What an account takes is bounded, and no header makes its counters
+//! useless: those of a batch that no capture could have sent are not recorded ([`Refusal`]).
+//!
 //! The crate is pure: time is an argument, and it does no I/O.
 
 mod account;
 mod clock_offset;
 mod epoch;
 mod gaps;
+mod plausibility;
 mod stats;
 
 use std::collections::HashMap;
@@ -24,9 +28,6 @@ use packet::{Origin, SourceId, Timestamp};
 use account::Account;
 pub use gaps::LOSS_TIMEOUT;
 pub use stats::{Counts, DiscardReason, SourceStats, WriteOutcome};
-
-/// The default number of sources that have an account of their own.
-pub const MAX_SOURCES: u32 = 4096;
 
 /// What the ledger found out about a batch.
 #[must_use]
@@ -40,99 +41,167 @@ pub struct Receipt {
     pub missing: Counts,
     /// The batch shows that two captures share the source's name. Reported once per source.
     pub shared_name: bool,
+    /// The source has ended with this batch: none of its runs goes on.
+    pub ended: bool,
 }
+
+/// Why a batch is not recorded. Its figures would spoil those of the source that it claims to be from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its source is not registered.
+    Unregistered,
+    /// Its counters are ahead of those of the batch before by more than any capture achieves.
+    Implausible,
+    /// It begins a run of a source that has begun too many in the last minute.
+    TooManyRuns,
+}
+
+/// There is no room for another source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerFull;
 
 /// The accounts of all sources.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Indexed by [`SourceId`]. The one at `max_sources` is shared by all sources beyond the limit.
-    accounts: Vec<Account>,
+    /// Indexed by [`SourceId`].
+    accounts: Vec<Option<Account>>,
+    /// The numbers of forgotten sources, to be used again.
+    free: Vec<SourceId>,
     ids: HashMap<Origin, SourceId>,
     max_sources: u32,
-}
-
-impl Default for Ledger {
-    /// A ledger for [`MAX_SOURCES`] sources.
-    fn default() -> Self {
-        Self::new(MAX_SOURCES)
-    }
+    /// Whether there has been a source.
+    begun: bool,
 }
 
 impl Ledger {
-    /// Creates an empty ledger. The first `max_sources` sources get an account each. All others share one, named `other`,
-    /// which only knows what was received and what became of that.
+    /// Creates an empty ledger for at most `max_sources` sources at a time.
     #[must_use]
     pub fn new(max_sources: u32) -> Self {
-        Self { accounts: Vec::new(), ids: HashMap::new(), max_sources }
+        Self { accounts: Vec::new(), free: Vec::new(), ids: HashMap::new(), max_sources, begun: false }
+    }
+
+    /// The number of an origin that has an account.
+    #[must_use]
+    pub fn find(&self, origin: &Origin) -> Option<SourceId> {
+        self.ids.get(origin).copied()
+    }
+
+    /// Whether there is no room for another account.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.ids.len() >= self.max_sources as usize
     }
 
     /// Opens the account of an origin, unless it has one. Returns its number, and whether the account is new.
     ///
-    /// The number stays valid as long as the ledger, so it should be looked up once per interface, not per batch.
-    pub fn register(&mut self, origin: &Origin) -> (SourceId, bool) {
+    /// The number is valid until the source is forgotten, so it should be looked up once per interface, not per batch.
+    ///
+    /// # Errors
+    /// There are `max_sources` accounts already.
+    pub fn register(&mut self, origin: &Origin) -> Result<(SourceId, bool), LedgerFull> {
         if let Some(&source) = self.ids.get(origin) {
-            return (source, false);
+            return Ok((source, false));
         }
-        let source = SourceId(self.max_sources.min(self.accounts.len() as u32));
-        if source.0 < self.max_sources {
-            self.ids.insert(origin.clone(), source);
-            self.accounts.push(Account::new(origin.clone()));
-            return (source, true);
+        if self.is_full() {
+            return Err(LedgerFull);
         }
-        let new = self.accounts.len() as u32 == self.max_sources;
-        if new {
-            let other = Origin { source: "other".into(), device: "".into(), listen_port: None };
-            self.accounts.push(Account::new(other));
+        let source = self.free.pop().unwrap_or_else(|| {
+            self.accounts.push(None);
+            SourceId(self.accounts.len() as u32 - 1)
+        });
+        if let Some(account) = self.accounts.get_mut(source.0 as usize) {
+            *account = Some(Account::new(origin.clone()));
         }
-        (source, new)
+        self.ids.insert(origin.clone(), source);
+        self.begun = true;
+        Ok((source, true))
+    }
+
+    /// Closes the account of a source. Its number may be used again.
+    pub fn forget(&mut self, source: SourceId) {
+        if let Some(account) = self.accounts.get_mut(source.0 as usize).and_then(Option::take) {
+            self.ids.remove(account.origin());
+            self.free.push(source);
+        }
+    }
+
+    /// How many sources have an account.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no account.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
     }
 
     /// Records a batch of `bytes` that arrived from a registered source at `now`, by the collector's clock.
-    pub fn record(&mut self, source: SourceId, header: &Header, bytes: u64, now: Timestamp) -> Receipt {
-        let Some(account) = self.accounts.get_mut(source.0 as usize) else { return Receipt::default() };
-        if source.0 == self.max_sources {
-            account.record_received(header, bytes, now);
-            return Receipt::default();
-        }
-        account.record(header, bytes, now)
+    ///
+    /// # Errors
+    /// The batch must be ignored: its counters are not those of a capture.
+    pub fn record(
+        &mut self,
+        source: SourceId,
+        header: &Header,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<Receipt, Refusal> {
+        self.account_mut(source).ok_or(Refusal::Unregistered)?.record(header, bytes, now)
     }
 
     /// Records what became of packets of a source that left the merge.
     pub fn record_output(&mut self, source: SourceId, outcome: &WriteOutcome) {
-        if let Some(account) = self.accounts.get_mut(source.0 as usize) {
+        if let Some(account) = self.account_mut(source) {
             account.record_output(outcome);
+        }
+    }
+
+    /// Records packets of a source that are ahead of the collector's clock.
+    pub fn record_ahead(&mut self, source: SourceId, packets: u64) {
+        if let Some(account) = self.account_mut(source) {
+            account.record_ahead(packets);
         }
     }
 
     /// Counts as lost what has been missing for [`LOSS_TIMEOUT`]. Call it from time to time and before reading figures;
     /// at the very end, with [`Timestamp::MAX`].
     pub fn settle(&mut self, now: Timestamp) {
-        for account in &mut self.accounts {
+        for account in self.accounts.iter_mut().flatten() {
             account.settle(now);
         }
     }
 
-    /// All sources and their figures, in the order of their first appearance.
+    /// All sources and their figures, in the order of their numbers.
     pub fn sources(&self) -> impl Iterator<Item = (&Origin, SourceStats)> {
-        self.accounts.iter().map(|account| (account.origin(), account.stats()))
+        self.accounts.iter().flatten().map(|account| (account.origin(), account.stats()))
     }
 
     /// The figures of one source.
     #[must_use]
     pub fn stats(&self, source: SourceId) -> Option<SourceStats> {
-        self.accounts.get(source.0 as usize).map(Account::stats)
+        self.account(source).map(Account::stats)
     }
 
-    /// The origin of one source; for a source beyond the limit, that of the shared account.
+    /// The origin of one source.
     #[must_use]
     pub fn origin(&self, source: SourceId) -> Option<&Origin> {
-        self.accounts.get(source.0 as usize).map(Account::origin)
+        self.account(source).map(Account::origin)
     }
 
     /// Whether there has been a source, all have ended, and no batch is missing that may still arrive.
     #[must_use]
     pub fn all_ended(&self) -> bool {
-        !self.accounts.is_empty() && self.accounts.iter().all(Account::has_ended)
+        self.begun && self.accounts.iter().flatten().all(Account::has_ended)
+    }
+
+    fn account(&self, source: SourceId) -> Option<&Account> {
+        self.accounts.get(source.0 as usize)?.as_ref()
+    }
+
+    fn account_mut(&mut self, source: SourceId) -> Option<&mut Account> {
+        self.accounts.get_mut(source.0 as usize)?.as_mut()
     }
 }
 

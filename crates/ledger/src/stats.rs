@@ -126,10 +126,13 @@ pub struct SourceStats {
     pub clock_offset: Option<i64>,
     /// When the latest batch arrived, by the collector's clock.
     pub last_received: Timestamp,
-    /// Whether the latest epoch has ended normally.
+    /// Whether all epochs have ended, or have been replaced by one that has.
     pub ended: bool,
-    /// Whether two captures have been found to share the source's name.
-    pub shared_name: bool,
+    /// Epochs that were found to go on at the same time as an earlier one: two captures share the source's name.
+    pub overlapping_runs: u64,
+    /// Packets in batches that were ahead of the collector's clock, as passed to
+    /// [`Ledger::record_ahead`](crate::Ledger::record_ahead).
+    pub ahead: u64,
 }
 
 impl SourceStats {

@@ -67,9 +67,18 @@ fn play(max_sources: u32, scene: &str) -> String {
             ends: more.contains(&"ends"),
             ..HEADER
         };
-        let (source, new_source) = ledger.register(&origin(name));
-        let receipt = ledger.record(source, &header, 100, now);
         let _ = write!(shown, "{line}:");
+        let Ok((source, new_source)) = ledger.register(&origin(name)) else {
+            shown.push_str(" full\n");
+            continue;
+        };
+        let receipt = match ledger.record(source, &header, 100, now) {
+            Ok(receipt) => receipt,
+            Err(refusal) => {
+                let _ = writeln!(shown, " {refusal:?}");
+                continue;
+            }
+        };
         for (what, is) in [
             ("new source", new_source),
             ("new epoch", receipt.new_epoch),
@@ -192,61 +201,178 @@ fn shared_name_is_reported_only_if_two_epochs_overlap() {
         21 a 20 0 0 10: new epoch
         21 a 5 1 10 10 @19 ends:
         22 a 20 1 10 10:
-        22 a 5 2 20 10 @21: shared name
+        22 a 5 2 20 10 @21:
         22 a 20 2 20 10:
-        23 a 5 3 30 10:
+        23 a 5 3 30 10: shared name
         a: sent 70, received 7/70
     ");
 }
 
 #[test]
-fn sources_beyond_the_limit_share_an_account() {
+fn sources_beyond_the_limit_are_not_registered() {
     assert_snapshot!(play(2, "
         10 a 5 0 0 1
         10 b 5 0 0 1
         10 c 5 7 70 1
-        10 d 5 9 90 1
-        10 c 5 7 70 1
         10 a 5 1 1 1 ends
-        10 b 5 1 1 1 ends
     "), @"
         10 a 5 0 0 1: new source new epoch
         10 b 5 0 0 1: new source new epoch
-        10 c 5 7 70 1: new source
-        10 d 5 9 90 1:
-        10 c 5 7 70 1:
+        10 c 5 7 70 1: full
         10 a 5 1 1 1 ends:
-        10 b 5 1 1 1 ends:
         a: sent 2, received 2/2, ended
-        b: sent 2, received 2/2, ended
-        other: sent 0, received 3/3
+        b: sent 1, received 1/1
     ");
 }
 
 #[test]
+fn a_forgotten_source_makes_room_for_another() {
+    let mut ledger = Ledger::new(1);
+    let (a, _) = ledger.register(&origin("a")).unwrap();
+    assert_eq!(ledger.register(&origin("b")), Err(LedgerFull));
+    let _ = ledger.record(a, &Header { ends: true, ..HEADER }, 0, secs(1.0));
+    assert!(ledger.all_ended());
+    ledger.forget(a);
+    ledger.forget(a);
+    assert!(ledger.all_ended() && ledger.is_empty());
+    assert_eq!(ledger.record(a, &HEADER, 0, secs(1.0)), Err(Refusal::Unregistered));
+    assert_eq!(ledger.register(&origin("b")), Ok((a, true)));
+    assert_eq!((ledger.len(), ledger.stats(a)), (1, Some(SourceStats::default())));
+}
+
+#[test]
+fn a_run_that_begins_after_the_clock_was_set_back_is_the_latest() {
+    // The capture is killed. Its clock is set back by 80 s before it starts again.
+    assert_snapshot!(play(9, "
+        101 a 100 0 0 10
+        103 a 20 0 0 10 @21
+        104
+        104 a 20 1 10 10 @22
+        105 a 100 1 10 10 @102
+        106 a 20 2 20 10 @24
+    "), @"
+        101 a 100 0 0 10: new source new epoch
+        103 a 20 0 0 10 @21: new epoch
+        104 a 20 1 10 10 @22:
+        105 a 100 1 10 10 @102:
+        106 a 20 2 20 10 @24:
+        a: sent 50, received 5/50
+    ");
+    // EXIT_ON_END waits for it, and for nothing else.
+    assert_snapshot!(play(9, "
+        101 a 100 0 0 10
+        103 a 20 0 0 10 @21
+        106 a 20 1 10 10 @24 ends
+        107
+    "), @"
+        101 a 100 0 0 10: new source new epoch
+        103 a 20 0 0 10 @21: new epoch
+        106 a 20 1 10 10 @24 ends:
+        a: sent 30, received 3/30, ended
+    ");
+}
+
+#[test]
+fn jumps_that_no_capture_makes_are_refused() {
+    assert_snapshot!(play(9, "
+        10 a 5 0 0 10
+        11 a 5 18446744073709551615 10 10
+        11 a 5 1 18446744073709551000 10
+        11 a 5 9000000000 9000000000 10
+        11 a 5 1 10 10
+        12 a 5 2 20 10
+        20
+    "), @"
+        10 a 5 0 0 10: new source new epoch
+        11 a 5 18446744073709551615 10 10: Implausible
+        11 a 5 1 18446744073709551000 10: Implausible
+        11 a 5 9000000000 9000000000 10: missing 8999999999/8999999990
+        11 a 5 1 10 10:
+        12 a 5 2 20 10:
+        a: sent 9000000010, received 4/40, lost 8999999997/8999999970
+    ");
+}
+
+#[test]
+fn an_impostor_leaves_the_figures_usable() {
+    // Another run claims to have sent any number, to last until the end of time, and to be over.
+    assert_snapshot!(play(9, "
+        10 a 5 0 0 10
+        11 a 18446744073 0 18446744073709551000 10 ends
+        11 a 18446744073 18446744073709551614 18446744073709551000 10
+        11 a 6 77 18446744073709551000 10 ends
+        14 a 5 1 10 10
+        14 a 5 2 20 10
+        17
+        17 a 5 3 30 10
+    "), @"
+        10 a 5 0 0 10: new source new epoch
+        11 a 18446744073 0 18446744073709551000 10 ends: new epoch
+        11 a 18446744073 18446744073709551614 18446744073709551000 10: Implausible
+        11 a 6 77 18446744073709551000 10 ends: new epoch
+        14 a 5 1 10 10: shared name
+        14 a 5 2 20 10:
+        17 a 5 3 30 10:
+        a: sent 60, received 6/60
+    ");
+    // It claims to be the same run, and is ahead of it for a while.
+    assert_snapshot!(play(9, "
+        10 a 5 0 0 10
+        11 a 5 500 9000000 10
+        12 a 5 1 10 10
+        13 a 5 499 20 10
+        13 a 5 501 30 10
+        14 a 5 502 40 10
+        17
+    "), @"
+        10 a 5 0 0 10: new source new epoch
+        11 a 5 500 9000000 10: missing 499/8999990
+        12 a 5 1 10 10:
+        13 a 5 499 20 10:
+        13 a 5 501 30 10:
+        14 a 5 502 40 10:
+        a: sent 9000030, received 6/60, lost 497/0
+    ");
+}
+
+#[test]
+fn runs_of_a_source_are_limited_per_minute() {
+    let mut ledger = Ledger::new(1);
+    let (source, _) = ledger.register(&origin("a")).unwrap();
+    let mut begun = [0; 2];
+    for (minute, begun) in (0..).zip(&mut begun) {
+        for epoch in 0..100 {
+            let header = Header { epoch: minute * 100 + epoch, packets: 1, ..HEADER };
+            *begun += u32::from(ledger.record(source, &header, 0, secs(minute as f64 * 60.0 + 1.0)).is_ok());
+        }
+    }
+    assert_eq!(begun, [16, 16]);
+}
+
+#[test]
 fn gaps_beyond_the_limit_are_settled_early() {
-    let mut ledger = Ledger::default();
-    let (source, _) = ledger.register(&origin("a"));
+    let mut ledger = Ledger::new(9);
+    let (source, _) = ledger.register(&origin("a")).unwrap();
     let header = |sequence: u64| Header { sequence, sent_before: sequence * 10, packets: 10, ..HEADER };
     for sequence in (0..2000).step_by(2) {
         let _ = ledger.record(source, &header(sequence), 0, secs(100.0));
     }
     let stats = ledger.stats(SourceId(0)).unwrap();
     assert_eq!((stats.sent, stats.received.packets), (19_990, 10_000));
-    assert_eq!((stats.missing.batches, stats.lost.batches), (256, 999 - 256));
+    assert_eq!((stats.missing.batches, stats.lost.batches), (64, 999 - 64));
     // A batch of a forgotten gap stays lost.
-    assert!(ledger.record(source, &header(1), 0, secs(100.0)).duplicate);
-    assert!(!ledger.record(source, &header(1997), 0, secs(100.0)).duplicate);
+    let mut is_duplicate = |header| ledger.record(source, &header, 0, secs(100.0)).unwrap().duplicate;
+    assert!(is_duplicate(header(1)) && !is_duplicate(header(1997)));
 }
 
 #[test]
 fn epochs_beyond_the_limit_are_settled_early() {
-    let mut ledger = Ledger::default();
-    let (source, _) = ledger.register(&origin("a"));
+    let mut ledger = Ledger::new(9);
+    let (source, _) = ledger.register(&origin("a")).unwrap();
     for epoch in 1..=20 {
         for sequence in [0, 2] {
             let header = Header { epoch, sequence, sent_before: sequence, packets: 1, ..HEADER };
-            let _ = ledger.record(source, &header, 0, secs(100.0));
+            let _ = ledger.record(source, &header, 0, secs(100.0 * epoch as f64));
         }
     }
     let stats = ledger.stats(SourceId(0)).unwrap();
@@ -256,8 +382,8 @@ fn epochs_beyond_the_limit_are_settled_early() {
 
 #[test]
 fn stats_show_lag_clock_offset_and_buffered_packets() {
-    let mut ledger = Ledger::default();
-    let (source, _) = ledger.register(&origin("a"));
+    let mut ledger = Ledger::new(9);
+    let (source, _) = ledger.register(&origin("a")).unwrap();
     let header = Header { packets: 10, sent_at: secs(98.0), watermark: secs(97.5), ..HEADER };
     let _ = ledger.record(source, &header, 700, secs(100.0));
     let mut outcome = WriteOutcome { written: 4, late: 2, ..WriteOutcome::default() };
@@ -293,22 +419,24 @@ fn origin_keeps_its_number_and_is_new_once() {
     let mut ledger = Ledger::new(2);
     let mut register = |name| ledger.register(&origin(name));
     assert_eq!(
-        [register("a"), register("b"), register("a")],
-        [(SourceId(0), true), (SourceId(1), true), (SourceId(0), false)]
+        [register("a"), register("b"), register("a"), register("c"), register("b")],
+        [
+            Ok((SourceId(0), true)),
+            Ok((SourceId(1), true)),
+            Ok((SourceId(0), false)),
+            Err(LedgerFull),
+            Ok((SourceId(1), false))
+        ]
     );
-    // All others share one account.
-    assert_eq!(
-        [register("c"), register("d"), register("c"), register("b")],
-        [(SourceId(2), true), (SourceId(2), false), (SourceId(2), false), (SourceId(1), false)]
-    );
-    assert_eq!(ledger.origin(SourceId(2)).map(|origin| &*origin.source), Some("other"));
+    assert_eq!(ledger.origin(SourceId(1)).map(|origin| &*origin.source), Some("b"));
 }
 
 #[test]
 fn unregistered_sources_are_ignored() {
-    let mut ledger = Ledger::default();
-    assert_eq!(ledger.record(SourceId(7), &HEADER, 1, secs(1.0)), Receipt::default());
+    let mut ledger = Ledger::new(9);
+    assert_eq!(ledger.record(SourceId(7), &HEADER, 1, secs(1.0)), Err(Refusal::Unregistered));
     ledger.record_output(SourceId(7), &WriteOutcome { written: 4, ..WriteOutcome::default() });
+    ledger.record_ahead(SourceId(7), 1);
     assert_eq!((ledger.stats(SourceId(7)), ledger.sources().count()), (None, 0));
 }
 
@@ -432,13 +560,13 @@ fn counters(stats: &SourceStats) -> [u64; 11] {
 
 fn check_against_model(runs: &[Vec<Sent>], start: u64, in_time: bool) -> Result<(), TestCaseError> {
     let (arrived, model) = deliver(runs, start);
-    let mut ledger = Ledger::default();
-    let (source, _) = ledger.register(&origin("a"));
+    let mut ledger = Ledger::new(9);
+    let (source, _) = ledger.register(&origin("a")).unwrap();
     let mut before = [0; 11];
     for (at, header) in &arrived {
         let now = Timestamp::from_nanos(at * 1_000_000);
         ledger.settle(now);
-        let receipt = ledger.record(source, header, 1, now);
+        let receipt = ledger.record(source, header, 1, now).unwrap();
         let stats = ledger.stats(source).unwrap_or_default();
         let SourceStats { sent, received, lost, sent_before_connect, missing, recovered, .. } = stats;
         let sum = received.packets + lost.packets + sent_before_connect.packets + missing.packets;
@@ -487,8 +615,8 @@ proptest! {
 
     #[test]
     fn any_headers_are_safe(headers in prop::collection::vec(prop::array::uniform8(any::<u64>()), 1..40)) {
-        let mut ledger = Ledger::default();
-        let (source, _) = ledger.register(&origin("a"));
+        let mut ledger = Ledger::new(9);
+        let (source, _) = ledger.register(&origin("a")).unwrap();
         for [epoch, sequence, sent_before, captured, kernel, sent_at, watermark, now] in headers {
             let header = Header {
                 epoch: epoch % 4,

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use merge::{Arrival, Merge, MergeConfig, MonotonicTime};
+use merge::{Arrival, Merge, MergeConfig, MonotonicTime, SenderId};
 use packet::record::Extent;
 use packet::{Record, SourceId, Timestamp};
 
@@ -17,6 +17,9 @@ const PACKETS: u64 = 600_000;
 /// Small packets, which are the hard case: the merge does not read their bytes.
 const SIZES: [usize; 3] = [64, 96, 128];
 
+/// The collector's clock: just after the packets.
+const WALL: Timestamp = Timestamp::from_parts(1, 0);
+
 /// The batches of `sources` that take turns with `run` packets each, in the order in which they fill up.
 fn batches(sources: u32, run: u64) -> Vec<Arrival<Vec<u8>>> {
     let mut open: Vec<Vec<u8>> = (0..sources).map(|_| Vec::with_capacity(BATCH)).collect();
@@ -25,7 +28,8 @@ fn batches(sources: u32, run: u64) -> Vec<Arrival<Vec<u8>>> {
         let payload = std::mem::replace(payload, Vec::with_capacity(BATCH));
         if let Ok(extent) = Extent::of(&payload) {
             let watermark = Timestamp::from_nanos(now);
-            full.push(Arrival { source: SourceId(source), tag: (), payload, extent, watermark });
+            let (source, sender, memory) = (SourceId(source), SenderId(0), payload.len());
+            full.push(Arrival { source, sender, tag: (), payload, memory, extent, watermark });
         }
     };
     for (nanos, &size) in (0..PACKETS).zip(SIZES.iter().cycle()) {
@@ -52,16 +56,19 @@ fn merge(batches: &[Arrival<Vec<u8>>], sources: u32) -> u64 {
     for source in 0..sources {
         let heartbeat = Arrival {
             source: SourceId(source),
+            sender: SenderId(0),
             tag: (),
             payload: &[][..],
+            memory: 0,
             extent: Extent::EMPTY,
             watermark: Timestamp::ZERO,
         };
-        merge.push(heartbeat, MonotonicTime::ZERO);
+        merge.push(heartbeat, MonotonicTime::ZERO, WALL);
     }
     let now = MonotonicTime::ZERO + config.window;
-    for &Arrival { source, tag, ref payload, extent, watermark } in batches {
-        merge.push(Arrival { source, tag, payload: payload.as_slice(), extent, watermark }, now);
+    for &Arrival { source, sender, tag, ref payload, memory, extent, watermark } in batches {
+        let payload = payload.as_slice();
+        merge.push(Arrival { source, sender, tag, payload, memory, extent, watermark }, now, WALL);
         while let Some(run) = merge.next_run(now) {
             black_box(run.bytes);
             runs += 1;

@@ -3,6 +3,8 @@
 //! Batches go in with [`Merge::push`]; runs of packets come out of [`Merge::next_run`]. The crate is pure: time is an
 //! argument, and it does no I/O.
 
+mod era;
+mod era_merge;
 mod merge;
 mod source_queue;
 mod winner_tree;
@@ -10,7 +12,7 @@ mod winner_tree;
 use std::ops::Add;
 use std::time::Duration;
 
-pub use merge::{Arrival, Merge, MergeConfig, PacketRun};
+pub use merge::{Arrival, Merge, MergeConfig, PacketRun, SenderId};
 
 /// A point on the collector's monotonic clock, in nanoseconds since an arbitrary start.
 ///

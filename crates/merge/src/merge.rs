@@ -1,25 +1,18 @@
 //! The merge: packets of many sources leave in timestamp order.
 //!
-//! Each source competes with its first queued packet. A source without queued packets competes with its watermark, as a
-//! barrier: it may still send a packet of that time, so later packets of other sources wait. The winner is handed out.
-//! While a barrier wins, everything waits until
+//! Sources whose clocks have nothing to do with one another are merged apart ([`Era`]), each as [`EraMerge`] describes:
+//! a packet waits for older ones of slower sources, but no longer than for the window. Nothing is ever dropped, and the
+//! order within a source never changes. If a batch is not in time order itself, its older packets wait behind the newer
+//! ones before them.
 //!
-//! - that source sends a batch, ends, or has been silent for [`MergeConfig::silence`];
-//! - a batch has waited for [`MergeConfig::window`]; or
-//! - the queued batches take more than [`MergeConfig::max_bytes`].
+//! A packet is *late* if it is out of order among the packets of its era: older than one handed out before it, or handed
+//! out early, before packets of other sources that should have preceded it. Without the late packets of an era, the
+//! others are in order.
 //!
-//! In the last two cases that batch is forced out, and the *horizon* moves to its end: barriers before the horizon no
-//! longer count, and packets of slow sources from before it are handed out at once. A packet is late if it is older than
-//! one handed out before it. Nothing is ever dropped.
-//!
-//! The order within a source never changes. If a batch is not in time order itself, its older packets wait behind the
-//! newer ones before them and count as late.
-//!
-//! **Clocks that run ahead.** A source whose clock is an hour ahead could move the horizon an hour ahead, and the other
-//! sources would not be merged during that hour. The horizon therefore never passes the time that at least half of the
-//! other sources should have reached, judging by their watermarks and the time since. Packets of a source that is ahead
-//! of most others wait for the window and are then handed out, out of order. Packets of the other sources count as late
-//! from then on, but are still merged among themselves.
+//! **When memory is short**, whoever takes the most gives way: the first batch of a source that holds more than half of all,
+//! or else of the sender that holds the most, leaves early, and the others keep their order. Only if there is one sender,
+//! so that the order would be no better for it, everything up to the end of the first batch goes out in order, and those
+//! that have not sent theirs are late.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,8 +21,9 @@ use packet::record::Extent;
 use packet::{SourceId, Timestamp};
 
 use crate::MonotonicTime;
+use crate::era::Era;
+use crate::era_merge::{EraMerge, Selection};
 use crate::source_queue::{QueuedBatch, SourceQueue};
-use crate::winner_tree::{Key, Kind, WinnerTree};
 
 /// How long packets wait, and how much memory they may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +54,23 @@ impl Default for MergeConfig {
     }
 }
 
+/// Whoever sends batches, perhaps for many sources. Senders get equal shares of the memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SenderId(pub u64);
+
 /// A batch to be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival<B, T = ()> {
     /// The source it comes from.
     pub source: SourceId,
+    /// Who sent it.
+    pub sender: SenderId,
     /// Passed on with each run of the batch, for example the output interface.
     pub tag: T,
     /// Nothing but [`packet::record`]s. Dropped after its last packet has been handed out.
     pub payload: B,
+    /// The memory of the payload in bytes: what is freed when it is dropped.
+    pub memory: usize,
     /// The extent of the payload. A batch without packets is a heartbeat.
     pub extent: Extent,
     /// No later batch of this source holds an older packet.
@@ -86,7 +88,7 @@ pub struct PacketRun<'a, T> {
     pub bytes: &'a [u8],
     /// How many packets there are.
     pub packets: u32,
-    /// How many of them are late: older than a packet handed out before.
+    /// How many of them are late: out of order.
     pub late: u32,
 }
 
@@ -94,157 +96,138 @@ pub struct PacketRun<'a, T> {
 #[derive(Debug)]
 pub struct Merge<B, T = ()> {
     config: MergeConfig,
-    /// One queue per source. The index is the source's slot in the tree.
-    queues: Vec<SourceQueue<B, T>>,
-    slots: HashMap<SourceId, u32>,
-    tree: WinnerTree,
-    /// How many sources have not ended.
-    running: usize,
-    /// When the first source appeared.
-    started: MonotonicTime,
-    /// Until then everything waits for further sources to appear.
-    gathering_until: MonotonicTime,
-    /// Barriers before this time no longer count.
-    horizon: Timestamp,
-    /// The latest time of all packets handed out.
-    newest: Timestamp,
-    /// How many batches with packets have been pushed.
-    batches_pushed: u64,
-    /// A lower bound for the arrival times of all queued batches. The exact minimum requires a look at every source, so
-    /// it is computed only when this bound says that a batch may be overdue.
-    oldest_arrival: MonotonicTime,
-    /// The batch that is being forced out.
-    forced: Option<ForcedBatch>,
-    /// The batch whose last run was handed out by the latest call: the caller may still be reading it.
-    departing: Option<QueuedBatch<B, T>>,
-    packets: u64,
-    bytes: usize,
+    /// By [`Era`].
+    eras: [EraMerge<B, T>; Era::ALL.len()],
+    sources: HashMap<SourceId, Place>,
     now: MonotonicTime,
 }
 
-/// A batch that has waited for too long, or that memory has no room for.
+/// Where the queue of a source is.
 #[derive(Clone, Copy, Debug)]
-struct ForcedBatch {
+struct Place {
+    era: Era,
     slot: u32,
-    number: u64,
+}
+
+/// What a sender takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    bytes: usize,
+    running: usize,
+    /// The most that one of its sources takes, and that source.
+    largest: Option<(usize, Era, u32)>,
+    /// The first of the latest times of its sources' first batches, and that source.
+    first_to_end: Option<(Timestamp, Era, u32)>,
 }
 
 impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
+    /// What a queued batch takes besides its payload: its place in the queue, which grows by doubling, and the
+    /// allocator's share.
+    pub const BATCH_OVERHEAD: usize = 2 * size_of::<QueuedBatch<B, T>>() + 32;
+
     /// Creates a merge without sources.
     #[must_use]
     pub fn new(config: MergeConfig) -> Self {
         Self {
             config,
-            queues: Vec::new(),
-            slots: HashMap::new(),
-            tree: WinnerTree::new(),
-            running: 0,
-            started: MonotonicTime::ZERO,
-            gathering_until: MonotonicTime::ZERO,
-            horizon: Timestamp::ZERO,
-            newest: Timestamp::ZERO,
-            batches_pushed: 0,
-            oldest_arrival: MonotonicTime::ZERO,
-            forced: None,
-            departing: None,
-            packets: 0,
-            bytes: 0,
+            eras: Era::ALL.map(|era| EraMerge::new(era, config)),
+            sources: HashMap::new(),
             now: MonotonicTime::ZERO,
         }
     }
 
     /// The number of queued packets.
     #[must_use]
-    pub const fn packets(&self) -> u64 {
-        self.packets
+    pub fn packets(&self) -> u64 {
+        self.eras.iter().map(EraMerge::packets).sum()
     }
 
-    /// The total payload length of all queued batches. A batch counts in full until its last run is handed out.
+    /// The memory of all queued batches in bytes: their payloads' and [`BATCH_OVERHEAD`](Self::BATCH_OVERHEAD) for each. A
+    /// batch counts in full until its last run is handed out.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
+    pub fn bytes(&self) -> usize {
+        self.eras.iter().map(EraMerge::bytes).sum()
     }
 
     /// Whether everything waits for further sources to appear. A caller that can hold back batches should do so while
     /// memory is short: batches above [`MergeConfig::max_bytes`] are handed out at once, in order or not.
     #[must_use]
     pub fn is_gathering(&self, now: MonotonicTime) -> bool {
-        now < self.gathering_until
+        let mut running = self.eras.iter().filter(|era| era.is_running()).peekable();
+        running.peek().is_some() && running.all(|era| era.is_gathering(now))
     }
 
-    /// Adds a batch. A source starts with its first batch, and starts again with the first one after [`Merge::end`].
-    pub fn push(&mut self, arrival: Arrival<B, T>, now: MonotonicTime) {
-        let Arrival { source, tag, payload, extent, watermark } = arrival;
+    /// Whether the queued batches take more than [`MergeConfig::max_bytes`], so that [`Merge::next_run`] has a run.
+    #[must_use]
+    pub fn is_over_limit(&self) -> bool {
+        self.bytes() > self.config.max_bytes
+    }
+
+    /// Adds a batch that arrived at `now`, which is `wall` by the collector's clock. A source starts with its first batch,
+    /// and starts again with the first one after [`Merge::end`].
+    ///
+    /// Returns whether the batch is ahead of the collector's clock by more than the window and a second, so that it is
+    /// merged apart.
+    pub fn push(&mut self, arrival: Arrival<B, T>, now: MonotonicTime, wall: Timestamp) -> bool {
         self.now = self.now.max(now);
-        if self.running == 0 && self.packets == 0 {
-            // This also applies when all sources have ended and new ones appear, so that a second set of files is merged
-            // as the first one was.
-            self.started = self.now;
-            self.gathering_until = self.now + self.config.grace.min(self.config.window);
-            self.horizon = Timestamp::ZERO;
-        }
-        let slot = self.slot(source);
-        let queue = &mut self.queues[slot as usize];
-        let starts = queue.ended;
-        if starts {
-            self.running += 1;
-            if self.now < self.gathering_until {
-                // Where one more source appears, others may follow.
-                let extended = self.now + self.config.grace / 2;
-                let latest = self.started + self.config.window;
-                self.gathering_until = extended.max(self.gathering_until).min(latest);
-            }
-        }
-        // A heartbeat that repeats the watermark, such as that of an idle pipe, does not count as activity: it must not
-        // keep others waiting any longer than silence does.
-        if starts || extent.packets > 0 || watermark > queue.watermark {
-            queue.last_active = self.now;
-        }
-        queue.ended = false;
-        queue.watermark = watermark;
-        if extent.packets > 0 {
-            if self.packets == 0 {
-                self.oldest_arrival = self.now;
-            }
-            self.batches_pushed += 1;
-            self.packets += u64::from(extent.packets);
-            self.bytes += payload.as_ref().len();
-            queue.batches.push_back(QueuedBatch::new(self.batches_pushed, self.now, tag, payload, extent));
-            if queue.batches.len() > 1 {
-                return;
-            }
-        }
-        self.tree.set(slot, queue.key(slot));
+        let time = arrival.extent.latest.max(arrival.watermark);
+        let memory = if arrival.extent.packets == 0 { 0 } else { arrival.memory + Self::BATCH_OVERHEAD };
+        let (place, ahead) = self.place(arrival.source, arrival.sender, time, wall);
+        self.eras[place.era as usize].push(place.slot, arrival, memory, (self.now, wall));
+        ahead
     }
 
-    /// The slot of a source, known or new.
-    fn slot(&mut self, source: SourceId) -> u32 {
-        *self.slots.entry(source).or_insert_with(|| {
-            self.queues.push(SourceQueue::new(source));
-            (self.queues.len() - 1) as u32
-        })
+    /// The place for a batch of a source. A source moves to another era only while nothing of it is queued.
+    fn place(
+        &mut self,
+        source: SourceId,
+        sender: SenderId,
+        time: Timestamp,
+        wall: Timestamp,
+    ) -> (Place, bool) {
+        let place = self.sources.get(&source).copied();
+        let queue = place
+            .and_then(|place| self.eras[place.era as usize].queue(place.slot).map(|queue| (place, queue)));
+        let current = queue.filter(|(_, queue)| queue.sent_packets).map(|(place, _)| place.era);
+        let era = Era::of(time, wall, self.config.window, current);
+        let is_queued = queue.is_some_and(|(_, queue)| !queue.batches.is_empty());
+        let place = match place {
+            Some(place) if place.era == era || is_queued => place,
+            _ => {
+                if let Some(place) = place {
+                    self.eras[place.era as usize].remove(place.slot);
+                }
+                let slot = self.eras[era as usize].add(SourceQueue::new(source, sender));
+                let place = Place { era, slot };
+                self.sources.insert(source, place);
+                place
+            }
+        };
+        (place, era == Era::Future)
     }
 
     /// Marks a source as ended: its queued packets are still handed out in order, and the merge no longer waits for it.
     pub fn end(&mut self, source: SourceId) {
-        if let Some(&slot) = self.slots.get(&source) {
-            self.end_slot(slot);
+        if let Some(place) = self.sources.get(&source) {
+            self.eras[place.era as usize].end(place.slot);
         }
     }
 
-    fn end_slot(&mut self, slot: u32) {
-        let queue = &mut self.queues[slot as usize];
-        self.running -= usize::from(!queue.ended);
-        queue.ended = true;
-        self.tree.set(slot, queue.key(slot));
+    /// Forgets a source. Returns false, and does nothing, if packets of it are queued.
+    pub fn forget(&mut self, source: SourceId) -> bool {
+        let Some(&Place { era, slot }) = self.sources.get(&source) else { return true };
+        let era = &mut self.eras[era as usize];
+        let is_queued = era.queue(slot).is_some_and(|queue| !queue.batches.is_empty());
+        if !is_queued {
+            era.remove(slot);
+            self.sources.remove(&source);
+        }
+        !is_queued
     }
 
     /// Marks all sources as ended. [`Merge::next_run`] then hands out everything that is queued.
     pub fn finish(&mut self) {
-        self.gathering_until = MonotonicTime::ZERO;
-        for slot in 0..self.queues.len() {
-            self.end_slot(slot as u32);
-        }
+        self.eras.iter_mut().for_each(EraMerge::finish);
     }
 
     /// The next run that is due by `now`; `None` if everything that is left has to wait.
@@ -253,157 +236,71 @@ impl<B: AsRef<[u8]>, T: Copy> Merge<B, T> {
     /// the call after the one that handed out its last run.
     pub fn next_run(&mut self, now: MonotonicTime) -> Option<PacketRun<'_, T>> {
         self.now = self.now.max(now);
-        self.departing = None;
-        loop {
-            if let Some((slot, limit)) = self.next_in_order() {
-                return self.take_run(slot, limit);
+        let (era, selection) = loop {
+            let due = Era::ALL.into_iter().find_map(|era| {
+                let merge = &mut self.eras[era as usize];
+                // Mostly there is one era. The others must not cost anything for every run.
+                if merge.is_unused() { None } else { Some((era, merge.select(self.now)?)) }
+            });
+            match due {
+                Some(due) => break due,
+                None if self.is_over_limit() => {
+                    if let Some(early) = self.give_way() {
+                        break early;
+                    }
+                }
+                None => return None,
             }
-            if let Some(slot) = self.take_forced() {
-                return self.take_run(slot, Timestamp::MAX);
-            }
-            let slot = self.overdue().or_else(|| self.over_limit())?;
-            self.force(slot);
-        }
+        };
+        self.eras[era as usize].take_run(selection)
     }
 
     /// When [`Merge::next_run`] may have a run if no batch arrives before; `None` while nothing is queued.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonotonicTime> {
-        if self.packets == 0 {
-            return None;
-        }
-        let winner = self.tree.winner();
-        if self.forced.is_some() || self.is_over_limit() || winner < Key::barrier(self.horizon, 0) {
-            // The caller has not taken all runs that are due.
+        if self.is_over_limit() {
             return Some(self.now);
         }
-        if self.is_gathering(self.now) {
-            return Some(self.gathering_until);
+        self.eras.iter().filter_map(EraMerge::next_deadline).min()
+    }
+
+    /// Makes room: selects a batch that leaves early, or begins to force one out. Something is queued.
+    fn give_way(&mut self) -> Option<(Era, Selection)> {
+        let shares = self.shares();
+        let running: usize = shares.values().map(|share| share.running).sum();
+        let most = shares.values().max_by_key(|share| share.bytes)?;
+        let (bytes, era, slot) = most.largest?;
+        if bytes > most.bytes / 2 && running > 1 {
+            return Some((era, Selection::Early { slot }));
         }
-        match winner.kind() {
-            Kind::Barrier => {
-                let silent = self.queues[winner.slot() as usize].last_active + self.config.silence;
-                Some(silent.min(self.overdue_at(self.oldest_arrival)))
+        let (_, era, slot) = most.first_to_end?;
+        if running > most.running {
+            return Some((era, Selection::Early { slot }));
+        }
+        let era = self.eras.iter_mut().max_by_key(|era| era.bytes())?;
+        let slot = era.first_to_end()?;
+        era.force(slot);
+        None
+    }
+
+    /// What each sender takes. It is computed only while memory is short, when each call frees a batch.
+    fn shares(&self) -> HashMap<SenderId, Share> {
+        let mut shares: HashMap<_, Share> = HashMap::new();
+        for (era, merge) in Era::ALL.into_iter().zip(&self.eras) {
+            for (slot, queue) in merge.queues() {
+                let share = shares.entry(queue.sender).or_default();
+                share.running += usize::from(!queue.ended);
+                let Some(first) = queue.batches.front() else { continue };
+                share.bytes += queue.bytes;
+                if share.largest.is_none_or(|(bytes, ..)| queue.bytes > bytes) {
+                    share.largest = Some((queue.bytes, era, slot));
+                }
+                if share.first_to_end.is_none_or(|(latest, ..)| first.latest < latest) {
+                    share.first_to_end = Some((first.latest, era, slot));
+                }
             }
-            Kind::Packet | Kind::Never => Some(self.now),
         }
-    }
-
-    /// The source of the next packet in order, and the time up to which its packets are in order; `None` if a barrier
-    /// wins or nothing is queued.
-    fn next_in_order(&mut self) -> Option<(u32, Timestamp)> {
-        // While sources are gathering, only packets up to the horizon go out: those that memory had no room for.
-        let bound = if self.is_gathering(self.now) { self.horizon } else { Timestamp::MAX };
-        loop {
-            let winner = self.tree.winner();
-            let slot = winner.slot();
-            match winner.kind() {
-                Kind::Packet if winner.time() <= bound => {
-                    return Some((slot, self.tree.runner_up(slot).limit_for(slot).min(bound)));
-                }
-                Kind::Packet | Kind::Never => return None,
-                // The horizon has passed this barrier since it was set.
-                Kind::Barrier if winner.time() < self.horizon => {
-                    self.tree.set(slot, Key::barrier(self.horizon, slot));
-                }
-                Kind::Barrier => {
-                    if self.queues[slot as usize].is_live(self.now, self.config.silence) {
-                        return None;
-                    }
-                    self.tree.set(slot, Key::NEVER);
-                }
-            }
-        }
-    }
-
-    /// Takes the run up to `limit` from the front of a source's queue.
-    fn take_run(&mut self, slot: u32, limit: Timestamp) -> Option<PacketRun<'_, T>> {
-        let queue = &mut self.queues[slot as usize];
-        let first = queue.batches.front_mut()?;
-        let start = first.consumed;
-        let run = first.measure_run(limit, self.newest);
-        self.newest = run.newest;
-        self.packets -= u64::from(run.packets);
-        if let Some(next) = run.next {
-            first.consumed += run.len;
-            first.packets -= run.packets;
-            first.head = next;
-        } else {
-            self.bytes -= first.payload.as_ref().len();
-            self.departing = queue.batches.pop_front();
-        }
-        self.tree.set(slot, queue.key(slot));
-        let batch = if run.next.is_some() { queue.batches.front() } else { self.departing.as_ref() }?;
-        Some(PacketRun {
-            source: queue.source,
-            tag: batch.tag,
-            bytes: batch.payload.as_ref().get(start..start + run.len).unwrap_or_default(),
-            packets: run.packets,
-            late: run.late,
-        })
-    }
-
-    /// Begins to force out the first batch of a source: in its place, as far as it has one.
-    fn force(&mut self, slot: u32) {
-        let Some(first) = self.queues[slot as usize].batches.front() else { return };
-        let (number, head, latest) = (first.number, first.head, first.latest);
-        self.forced = Some(ForcedBatch { slot, number });
-        let reached = self.reached_by_others(slot);
-        if head <= reached {
-            self.horizon = self.horizon.max(latest.min(reached));
-        }
-    }
-
-    /// Ends the forcing of a batch. Returns its source if the batch is not gone yet: what is left of it is ahead of most
-    /// sources, and goes out at once.
-    fn take_forced(&mut self) -> Option<u32> {
-        let ForcedBatch { slot, number } = self.forced.take()?;
-        let first = self.queues[slot as usize].batches.front()?;
-        (first.number == number).then_some(slot)
-    }
-
-    /// The time that at least half of the other live sources should have reached; [`Timestamp::ZERO`] if there are none
-    /// to keep in order with.
-    fn reached_by_others(&self, slot: u32) -> Timestamp {
-        let mut reached: Vec<Timestamp> = (0_u32..)
-            .zip(&self.queues)
-            .filter(|(other, queue)| *other != slot && queue.is_live(self.now, self.config.silence))
-            .map(|(_, queue)| queue.expected_time(self.now))
-            .collect();
-        let half = reached.len() / 2;
-        if reached.is_empty() { Timestamp::ZERO } else { *reached.select_nth_unstable(half).1 }
-    }
-
-    /// The source whose first batch has waited longest, if that is as long as a batch may wait.
-    fn overdue(&mut self) -> Option<u32> {
-        if self.packets == 0 || self.now < self.overdue_at(self.oldest_arrival) {
-            return None;
-        }
-        let (arrived, slot) = self.first_batches().map(|(slot, first)| (first.arrived, slot)).min()?;
-        self.oldest_arrival = arrived;
-        (self.now >= self.overdue_at(arrived)).then_some(slot)
-    }
-
-    /// When a batch that arrived at `arrived` has waited for the window. The time spent gathering does not count,
-    /// because no particular source was waited for.
-    fn overdue_at(&self, arrived: MonotonicTime) -> MonotonicTime {
-        arrived.max(self.gathering_until) + self.config.window
-    }
-
-    fn is_over_limit(&self) -> bool {
-        self.bytes > self.config.max_bytes
-    }
-
-    /// The source whose first batch ends before those of all others, if the queued batches take too much memory.
-    fn over_limit(&self) -> Option<u32> {
-        if !self.is_over_limit() {
-            return None;
-        }
-        self.first_batches().map(|(slot, first)| (first.latest, slot)).min().map(|(_, slot)| slot)
-    }
-
-    fn first_batches(&self) -> impl Iterator<Item = (u32, &QueuedBatch<B, T>)> {
-        (0_u32..).zip(&self.queues).filter_map(|(slot, queue)| Some((slot, queue.batches.front()?)))
+        shares
     }
 }
 

@@ -6,13 +6,18 @@ use std::time::Duration;
 use packet::record::{Extent, HEADER_LEN};
 use packet::{SourceId, Timestamp};
 
-use crate::MonotonicTime;
 use crate::winner_tree::Key;
+use crate::{MonotonicTime, SenderId};
+
+/// A queue with room for at most this many batches keeps its memory while it is empty.
+const KEPT_CAPACITY: usize = 64;
 
 /// One source and its queued batches.
 #[derive(Debug)]
 pub(crate) struct SourceQueue<B, T> {
     pub(crate) source: SourceId,
+    /// Who sent its last batch.
+    pub(crate) sender: SenderId,
     /// Batches with packets, in order of arrival.
     pub(crate) batches: VecDeque<QueuedBatch<B, T>>,
     /// The watermark of the last batch.
@@ -21,17 +26,41 @@ pub(crate) struct SourceQueue<B, T> {
     pub(crate) last_active: MonotonicTime,
     /// Whether the source has ended. A new source counts as ended until its first batch arrives.
     pub(crate) ended: bool,
+    /// Whether it has sent packets since it began.
+    pub(crate) sent_packets: bool,
+    /// The memory of the queued batches.
+    pub(crate) bytes: usize,
 }
 
-impl<B, T> SourceQueue<B, T> {
-    pub(crate) fn new(source: SourceId) -> Self {
+impl<B: AsRef<[u8]>, T> SourceQueue<B, T> {
+    pub(crate) fn new(source: SourceId, sender: SenderId) -> Self {
         Self {
             source,
+            sender,
             batches: VecDeque::new(),
             watermark: Timestamp::ZERO,
             last_active: MonotonicTime::ZERO,
             ended: true,
+            sent_packets: false,
+            bytes: 0,
         }
+    }
+
+    pub(crate) fn push(&mut self, batch: QueuedBatch<B, T>) {
+        self.bytes += batch.memory;
+        self.batches.push_back(batch);
+    }
+
+    /// Removes the first batch.
+    pub(crate) fn pop(&mut self) -> Option<QueuedBatch<B, T>> {
+        let batch = self.batches.pop_front()?;
+        self.bytes -= batch.memory;
+        // After a burst of small batches the queue itself would keep the memory that it needed for them.
+        let capacity = self.batches.capacity();
+        if capacity > KEPT_CAPACITY && self.batches.len() < capacity / 4 {
+            self.batches.shrink_to(capacity / 2);
+        }
+        Some(batch)
     }
 
     /// Whether other sources have to wait for this one.
@@ -61,7 +90,12 @@ impl<B, T> SourceQueue<B, T> {
 pub(crate) struct QueuedBatch<B, T> {
     /// Sequence number among all batches of the merge.
     pub(crate) number: u64,
-    pub(crate) arrived: MonotonicTime,
+    /// Since when it counts as waiting: its arrival, or later if its packets are ahead of the collector's clock.
+    pub(crate) waits_from: MonotonicTime,
+    /// How far the horizon may move for this batch.
+    pub(crate) trusted: Timestamp,
+    /// The memory that it takes until its last packet leaves, in bytes.
+    pub(crate) memory: usize,
     pub(crate) tag: T,
     pub(crate) payload: B,
     /// Bytes of the payload that have been handed out.
@@ -77,9 +111,29 @@ pub(crate) struct QueuedBatch<B, T> {
 }
 
 impl<B: AsRef<[u8]>, T> QueuedBatch<B, T> {
-    pub(crate) fn new(number: u64, arrived: MonotonicTime, tag: T, payload: B, extent: Extent) -> Self {
+    pub(crate) fn new(number: u64, tag: T, payload: B, extent: Extent) -> Self {
         let Extent { packets, first: head, latest, ordered } = extent;
-        Self { number, arrived, tag, payload, consumed: 0, packets, head, latest, ordered }
+        let (waits_from, trusted, memory) = (MonotonicTime::ZERO, latest, 0);
+        Self {
+            number,
+            waits_from,
+            trusted,
+            memory,
+            tag,
+            payload,
+            consumed: 0,
+            packets,
+            head,
+            latest,
+            ordered,
+        }
+    }
+
+    /// The run that consists of the rest of the batch, and leaves before its time: all its packets count as late, and
+    /// those that leave after it do not count as late because of it.
+    pub(crate) fn measure_rest(&self, newest: Timestamp) -> RunExtent {
+        let len = self.payload.as_ref().len().saturating_sub(self.consumed);
+        RunExtent { len, packets: self.packets, late: self.packets, newest, next: None }
     }
 
     /// Measures the run at the front of the batch that ends at `limit`. See [`measure`].
@@ -109,9 +163,9 @@ pub(crate) struct RunExtent {
     /// Length in bytes.
     pub(crate) len: usize,
     pub(crate) packets: u32,
-    /// Packets that are older than one handed out before them.
+    /// Packets that are out of order.
     pub(crate) late: u32,
-    /// The latest time of this run and everything handed out before it.
+    /// The latest time of this run and everything handed out in order before it.
     pub(crate) newest: Timestamp,
     /// The time of the packet after the run; `None` at the end of the batch.
     pub(crate) next: Option<Timestamp>,

@@ -39,6 +39,12 @@ impl Exposition {
         Self::default()
     }
 
+    /// An empty exposition, with memory for this many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes) }
+    }
+
     /// Starts a family with its `HELP` and `TYPE` lines. All its samples must follow before the next family starts.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
         debug_assert!(!help.contains(['\n', '\\']), "help texts are ours: no escapes needed");

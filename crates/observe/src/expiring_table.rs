@@ -233,6 +233,16 @@ impl<K: Eq + Hash, V> ExpiringTable<K, V> {
         None
     }
 
+    /// Any entry of `origin`. Without entries, the origin's clock is reset.
+    pub(crate) fn any_of(&mut self, origin: OriginId) -> Option<Slot> {
+        let clock = self.clocks.get_mut(origin.index())?;
+        let any = clock.lists.into_iter().find_map(|list| list.oldest());
+        if any.is_none() {
+            *clock = Clock::default();
+        }
+        any
+    }
+
     /// The entry that has been idle for longest by the clock of its own origin. Never `except`.
     pub(crate) fn longest_idle(&self, except: Option<Slot>) -> Option<Slot> {
         let lists = self.clocks.iter().flat_map(|clock| clock.lists.iter().map(|list| (clock.now, list)));

@@ -96,7 +96,18 @@ impl Flows {
     /// Origins with the same labels share their flows: outside of a collector, that is all routers that send TZSP to
     /// one port.
     pub fn register(&mut self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
-        self.scopes.register(id, origin, interfaces);
+        for scope in self.scopes.register(id, origin, interfaces) {
+            while self.remove_some(scope) {}
+        }
+    }
+
+    /// Removes some flows of a scope. Returns whether there are more.
+    fn remove_some(&mut self, scope: OriginId) -> bool {
+        for _ in 0..REMOVED_PER_ADVANCE {
+            let Some(slot) = self.table.any_of(scope) else { return false };
+            self.table.remove(slot);
+        }
+        true
     }
 
     /// Counts a packet captured at `origin`.
@@ -145,6 +156,13 @@ impl Flows {
 impl Observer for Mutex<Flows> {
     fn register(&self, id: OriginId, origin: &Origin, interfaces: &[(u32, Arc<str>)]) {
         self.lock().register(id, origin, interfaces);
+    }
+
+    fn forget(&self, id: OriginId) {
+        let unused = self.lock().scopes.forget(id);
+        for scope in unused {
+            while self.lock().remove_some(scope) {}
+        }
     }
 
     fn observe(&self, chunk: &mut Chunk<'_>) {

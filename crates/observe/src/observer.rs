@@ -21,6 +21,9 @@ pub(crate) trait Observer: Debug + Send + Sync {
     /// Announces an origin before its first packet, and again when it has more interfaces.
     fn register(&self, _id: OriginId, _origin: &Origin, _interfaces: &[(u32, Arc<str>)]) {}
 
+    /// Forgets an origin, whose number may be used for another one.
+    fn forget(&self, id: OriginId);
+
     /// Observes the packets of a chunk. Called once per chunk rather than per packet, so that dynamic dispatch and the
     /// lock have a negligible cost.
     fn observe(&self, chunk: &mut Chunk<'_>);

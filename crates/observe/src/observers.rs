@@ -74,8 +74,10 @@ impl Observers {
     pub fn register(&self, origin: &Origin, interfaces: &[(u32, Arc<str>)]) -> OriginId {
         let id = {
             let mut origins = self.origins.lock();
+            // A scrape reads a snapshot, and must not find another origin under a number of it.
+            let reuse = Arc::get_mut(&mut origins).is_some_and(|origins| !origins.is_copied());
             let origins = Arc::make_mut(&mut origins);
-            let id = origins.register(origin);
+            let id = origins.register_as(origin, reuse);
             origins.name_interfaces(id, interfaces);
             id
         };
@@ -83,6 +85,14 @@ impl Observers {
             observer.register(id, origin, interfaces);
         }
         id
+    }
+
+    /// Forgets an origin, and everything that was measured of it.
+    pub fn forget(&self, id: OriginId) {
+        let freed = Arc::make_mut(&mut self.origins.lock()).forget(id);
+        for observer in &self.observers {
+            freed.iter().for_each(|id| observer.forget(*id));
+        }
     }
 
     /// Observes a batch.

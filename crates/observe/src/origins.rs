@@ -30,15 +30,28 @@ pub enum Scope {
     SourceAndDevice,
 }
 
-/// All origins so far, numbered in the order of their registration.
+/// The most interface names of an origin: those that a batch can have, and as many that are gone. A host that runs
+/// containers names new ones all the time.
+pub(crate) const MAX_NAMES: usize = 1024;
+
+/// The most interface names of all origins. Packets of interfaces without a name count for their origin's device.
+pub(crate) const MAX_NAMES_IN_ALL: usize = 65_536;
+
+/// All origins that are known.
 ///
-/// Observers store the number, which is four bytes, in place of two names. Origins are never removed: there is one for
-/// each device.
+/// Observers store their number, which is four bytes, in place of two names. The number of a forgotten origin is used
+/// again.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     scope: Scope,
     ids: HashMap<Origin, OriginId>,
-    registered: Vec<Registered>,
+    /// By number.
+    registered: Vec<Option<Registered>>,
+    free: Vec<OriginId>,
+    /// How many interface names there are.
+    names: usize,
+    /// Each copy has one.
+    copies: Arc<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +65,8 @@ struct Registered {
     canonical_with_device: OriginId,
     /// Names by index.
     interfaces: HashMap<u32, Arc<str>>,
+    /// Whether it was forgotten, and is kept because others are counted with it.
+    forgotten: bool,
 }
 
 impl Origins {
@@ -63,10 +78,22 @@ impl Origins {
 
     /// The number of `origin`, which is assigned at the first call.
     pub fn register(&mut self, origin: &Origin) -> OriginId {
+        self.register_as(origin, true)
+    }
+
+    /// The number of `origin`. `reuse` permits that of a forgotten origin.
+    pub(crate) fn register_as(&mut self, origin: &Origin, reuse: bool) -> OriginId {
         if let Some(&id) = self.ids.get(origin) {
+            if let Some(Some(registered)) = self.registered.get_mut(id.index()) {
+                registered.forgotten = false;
+            }
             return id;
         }
-        let id = OriginId(u32::try_from(self.registered.len()).unwrap_or(u32::MAX));
+        let free = if reuse { self.free.pop() } else { None };
+        let id = free.unwrap_or_else(|| {
+            self.registered.push(None);
+            OriginId(u32::try_from(self.registered.len() - 1).unwrap_or(u32::MAX))
+        });
         let named = match self.scope {
             Scope::None => &[][..],
             Scope::Device => &[("device", &origin.device)],
@@ -74,61 +101,112 @@ impl Origins {
         };
         let labels = named.iter().fold(Labels::new(), |labels, (name, value)| labels.with(name, value));
         let label_set = named.iter().fold(LabelSet::new(), |labels, (name, value)| labels.with(name, value));
-        let mut same = self.registered.iter().filter(|other| other.labels == labels);
+        let mut same = self.registered.iter().flatten().filter(|other| other.labels == labels);
         let canonical = same.clone().next().map_or(id, |other| other.canonical);
         let with_device = same.find(|other| other.origin.device == origin.device);
         let canonical_with_device = with_device.map_or(id, |other| other.canonical_with_device);
-        self.registered.push(Registered {
-            origin: origin.clone(),
-            labels,
-            label_set,
-            canonical,
-            canonical_with_device,
-            interfaces: HashMap::new(),
-        });
+        if let Some(place) = self.registered.get_mut(id.index()) {
+            *place = Some(Registered {
+                origin: origin.clone(),
+                labels,
+                label_set,
+                canonical,
+                canonical_with_device,
+                interfaces: HashMap::new(),
+                forgotten: false,
+            });
+        }
         self.ids.insert(origin.clone(), id);
         id
     }
 
+    /// Forgets an origin, unless others are counted with it: then it is forgotten with the last of them. Returns the
+    /// numbers that are free now.
+    pub(crate) fn forget(&mut self, id: OriginId) -> Vec<OriginId> {
+        let Some(Some(registered)) = self.registered.get_mut(id.index()) else { return Vec::new() };
+        registered.forgotten = true;
+        let mut freed = Vec::new();
+        for id in [id, registered.canonical_with_device, registered.canonical] {
+            let is_needed = self.registered.iter().flatten().any(|other| {
+                let counted_with = [other.canonical, other.canonical_with_device].contains(&id);
+                counted_with && self.ids.get(&other.origin) != Some(&id)
+            });
+            let Some(place) = self.registered.get_mut(id.index()) else { continue };
+            if is_needed || !place.as_ref().is_some_and(|registered| registered.forgotten) {
+                continue;
+            }
+            if let Some(registered) = place.take() {
+                self.names -= registered.interfaces.len();
+                self.ids.remove(&registered.origin);
+                self.free.push(id);
+                freed.push(id);
+            }
+        }
+        freed
+    }
+
     /// Sets the names of interfaces of an origin whose packets carry an interface index.
     pub(crate) fn name_interfaces(&mut self, id: OriginId, names: &[(u32, Arc<str>)]) {
-        if let Some(registered) = self.registered.get_mut(id.index()) {
-            registered.interfaces.extend(names.iter().cloned());
+        let Some(Some(registered)) = self.registered.get_mut(id.index()) else { return };
+        let interfaces = &mut registered.interfaces;
+        self.names -= interfaces.len();
+        if interfaces.len() + names.len() > MAX_NAMES {
+            // Those that the device does not have any more are forgotten.
+            interfaces.clear();
         }
+        let room = MAX_NAMES.min(MAX_NAMES_IN_ALL - self.names);
+        for (index, name) in names {
+            if interfaces.len() < room || interfaces.contains_key(index) {
+                interfaces.insert(*index, Arc::clone(name));
+            }
+        }
+        self.names += interfaces.len();
+    }
+
+    /// Whether there is a copy of this.
+    pub(crate) fn is_copied(&self) -> bool {
+        Arc::strong_count(&self.copies) > 1
+    }
+
+    fn get(&self, id: OriginId) -> Option<&Registered> {
+        self.registered.get(id.index())?.as_ref()
     }
 
     /// The labels of the origin's series, escaped, as the text between the braces; empty for none.
     pub(crate) fn labels(&self, id: OriginId) -> &str {
-        self.registered.get(id.index()).map_or("", |registered| registered.labels.as_str())
+        self.get(id).map_or("", |registered| registered.labels.as_str())
     }
 
     /// The labels of the origin's series.
     pub(crate) fn label_set(&self, id: OriginId) -> LabelSet {
-        self.registered.get(id.index()).map_or_else(LabelSet::new, |registered| registered.label_set.clone())
+        self.get(id).map_or_else(LabelSet::new, |registered| registered.label_set.clone())
     }
 
     /// The first origin with the same labels. Its packets and those of `id` are counted together, because two series must
     /// not have the same labels.
     pub(crate) fn canonical(&self, id: OriginId) -> OriginId {
-        self.registered.get(id.index()).map_or(id, |registered| registered.canonical)
+        self.get(id).map_or(id, |registered| registered.canonical)
     }
 
     /// The first origin with the same labels and the same device.
     pub(crate) fn canonical_with_device(&self, id: OriginId) -> OriginId {
-        self.registered.get(id.index()).map_or(id, |registered| registered.canonical_with_device)
+        self.get(id).map_or(id, |registered| registered.canonical_with_device)
     }
 
     /// The name of the device that captured a packet: that of the packet's own interface if it has a name, else that of
     /// the origin.
     pub(crate) fn device(&self, id: OriginId, interface: Option<u32>) -> &str {
-        let Some(registered) = self.registered.get(id.index()) else { return "" };
+        let Some(registered) = self.get(id) else { return "" };
         interface.and_then(|index| registered.interfaces.get(&index)).unwrap_or(&registered.origin.device)
     }
 
     /// All origins, one for each set of labels.
     pub(crate) fn canonical_ids(&self) -> impl Iterator<Item = OriginId> {
-        let ids =
-            self.registered.iter().zip(0..).map(|(registered, id)| (registered.canonical, OriginId(id)));
+        let ids = self
+            .registered
+            .iter()
+            .zip(0..)
+            .filter_map(|(registered, id)| Some((registered.as_ref()?.canonical, OriginId(id))));
         ids.filter(|(canonical, id)| canonical == id).map(|(_, id)| id)
     }
 }
@@ -177,5 +255,50 @@ mod tests {
         origins.name_interfaces(any, &[(2, "eth0".into())]);
         let devices = [Some(2), Some(3), None].map(|interface| origins.device(any, interface));
         assert_eq!(devices, ["eth0", "any", "any"]);
+    }
+
+    #[test]
+    fn numbers_of_forgotten_origins_are_used_again() {
+        let mut origins = Origins::new(Scope::SourceAndDevice);
+        let a = origins.register(&origin("a", "eth0"));
+        let b = origins.register(&origin("b", "eth0"));
+        assert_eq!((origins.forget(a), origins.forget(a)), (vec![a], vec![]));
+        assert_eq!((origins.labels(a), origins.canonical_ids().count()), ("", 1));
+        assert_ne!(origins.register_as(&origin("c", "eth0"), false), a);
+        assert_eq!(origins.register(&origin("d", "eth0")), a);
+        assert_eq!(origins.register(&origin("b", "eth0")), b);
+    }
+
+    #[test]
+    fn an_origin_that_others_are_counted_with_stays_until_they_are_forgotten() {
+        let mut origins = Origins::new(Scope::None);
+        let ids = [("a", "x"), ("b", "y"), ("c", "y")].map(|(s, d)| origins.register(&origin(s, d)));
+        assert_eq!((origins.forget(ids[0]), origins.forget(ids[1])), (vec![], vec![]));
+        assert_eq!(origins.canonical(ids[2]), ids[0]);
+        let mut freed = origins.forget(ids[2]);
+        freed.sort_unstable();
+        assert_eq!(freed, ids);
+        assert!(origins.ids.is_empty());
+    }
+
+    #[test]
+    fn interface_names_are_bounded() {
+        let mut origins = Origins::new(Scope::None);
+        let names = |from: u32| (from..from + 512).map(|index| (index, "x".into())).collect::<Vec<_>>();
+        for source in 0..200 {
+            let id = origins.register(&origin(&source.to_string(), "any"));
+            for step in 0..10 {
+                origins.name_interfaces(id, &names(step * 512));
+            }
+            if source == 0 {
+                assert_eq!(origins.device(id, Some(5119)), "x");
+            }
+        }
+        assert_eq!(origins.names, MAX_NAMES_IN_ALL);
+        for source in 0..200 {
+            let id = origins.register(&origin(&source.to_string(), "any"));
+            origins.forget(id);
+        }
+        assert_eq!(origins.names, 0);
     }
 }

@@ -160,6 +160,31 @@ impl Pairs {
         }
     }
 
+    /// Removes some pairs of `origin`, and its devices with the last of them. Returns whether there is more.
+    fn remove_some(&mut self, origin: OriginId) -> bool {
+        if self.streams.as_mut().is_some_and(|streams| streams.remove_some(origin)) {
+            return true;
+        }
+        for _ in 0..REMOVED_PER_ADVANCE {
+            let Some(slot) = self.table.any_of(origin) else {
+                self.remove_devices(origin);
+                return false;
+            };
+            self.table.remove(slot);
+        }
+        true
+    }
+
+    fn remove_devices(&mut self, origin: OriginId) {
+        if let Some(evicted) = self.evicted.get_mut(origin.index()) {
+            *evicted = 0;
+        }
+        self.devices.retain(|(device, _)| device.origin != origin);
+        let indices = self.devices.iter().enumerate().map(|(index, (device, _))| (*device, index));
+        self.device_indices = indices.collect();
+        self.last_device = 0;
+    }
+
     /// The index of a device in the list.
     #[inline]
     fn device(&mut self, device: Device) -> usize {
@@ -217,6 +242,10 @@ impl Pairs {
 }
 
 impl Observer for Mutex<Pairs> {
+    fn forget(&self, id: OriginId) {
+        while self.lock().remove_some(id) {}
+    }
+
     fn observe(&self, chunk: &mut Chunk<'_>) {
         let mut pairs = self.lock();
         let origin = chunk.origin.canonical_with_device;

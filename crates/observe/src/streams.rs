@@ -170,6 +170,20 @@ impl Streams {
         self.remove_expired(origin, REMOVED_PER_ADVANCE);
     }
 
+    /// Removes some connections of `origin`, and its totals with the last of them. Returns whether there are more.
+    pub(crate) fn remove_some(&mut self, origin: OriginId) -> bool {
+        for _ in 0..REMOVED_PER_ADVANCE {
+            let Some(slot) = self.table.any_of(origin) else {
+                if let Some(totals) = self.totals.get_mut(origin.index()) {
+                    *totals = Totals::default();
+                }
+                return false;
+            };
+            self.remove(slot);
+        }
+        true
+    }
+
     /// The connection of `key`. A new one if there is none, or if it has expired.
     #[inline]
     fn connection(&mut self, origin: OriginId, key: ConnectionKey) -> Slot {
@@ -249,6 +263,10 @@ impl Streams {
 }
 
 impl Observer for Mutex<Streams> {
+    fn forget(&self, id: OriginId) {
+        while self.lock().remove_some(id) {}
+    }
+
     fn observe(&self, chunk: &mut Chunk<'_>) {
         let mut streams = self.lock();
         let origin = chunk.origin.canonical;

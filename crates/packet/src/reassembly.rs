@@ -142,6 +142,11 @@ impl Reassembler {
         Self { limits, ..Self::default() }
     }
 
+    /// Changes the limit of memory. What exceeds it is dropped with the next fragment.
+    pub const fn set_memory_limit(&mut self, bytes: usize) {
+        self.limits.memory = bytes;
+    }
+
     /// Adds a fragment that was captured at `time`. Delivers the heads of datagrams dropped meanwhile, and the datagram
     /// that the fragment completes.
     pub fn push(

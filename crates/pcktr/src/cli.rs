@@ -182,6 +182,12 @@ mod tests {
         PATH                                       all
             also write the metrics to this file every 15 s and at exit, for
             node_exporter's textfile collector
+        RUN_AS_USER=USER[:GROUP]                                all
+            change to this user once devices, sockets and input files are open; for a
+            program started as root
+        SANDBOX=on|off                   on                     all
+            drop all capabilities, and use landlock and seccomp to restrict the program
+            to the files, ports and system calls that it still needs
         LOG=FILTER                       info                   all
             log level: off, error, warn, info, debug or trace; also per module:
             info,source=debug

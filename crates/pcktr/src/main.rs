@@ -3,6 +3,7 @@
 mod cli;
 mod libraries;
 mod logging;
+mod permissions;
 mod settings;
 mod signals;
 
@@ -13,10 +14,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use pipeline::{Capture, CaptureError, Collect, CollectError, Ended, PipelineHandle, Stop};
+use pipeline::{
+    Capture, CaptureError, Collect, CollectError, Ended, Listener, PipelineHandle, StartedCapture,
+    StartedCollect, Stop,
+};
 use prometheus::Registry;
+use sandbox::{Mechanisms, Sandbox, User};
 use tracing::{error, info};
-use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status};
+use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status, WebConfig, WebConfigError};
 
 use settings::{ModeSettings, ProgramSettings, Settings};
 
@@ -57,7 +62,8 @@ fn main() -> ExitCode {
 
 /// Whether an error means that the settings are wrong rather than the host.
 fn is_setting(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
+    error.is::<WebConfigError>()
+        || error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
         || error.downcast_ref::<CollectError>().is_some_and(CollectError::is_setting)
 }
 
@@ -74,17 +80,30 @@ fn keygen(path: &Path) -> ExitCode {
     }
 }
 
-/// Opens everything, then runs the mode to its end.
+/// Opens everything, gives up what is no longer needed, and then runs the mode to its end.
+///
+/// Capabilities and landlock bind a thread and those that it starts. So no thread is started before the sandbox is entered.
 fn run(settings: &Settings) -> anyhow::Result<Ended> {
     let Settings { mode, program } = settings;
+    let sandbox = program.sandbox.then(Sandbox::prepare);
+    let web_config = program.web_config_file.as_deref().map(WebConfig::load).transpose()?;
+    let web_paths = web_config.as_ref().map(WebConfig::paths).unwrap_or_default();
     // The port is bound first, so that a port in use is reported before anything is captured.
-    let server = program.metrics_address.as_ref().map(Server::bind).transpose()?;
+    let server =
+        program.metrics_address.as_ref().map(|address| Server::bind(address, web_config)).transpose()?;
     let stop = Stop::new();
-    let pipeline = Pipeline::open(mode, &stop)?;
+    let pipeline = Pipeline::open(mode, program, &stop)?;
+    let mechanisms = match sandbox {
+        Some(sandbox) => sandbox.enter(&permissions::of(settings, &web_paths)),
+        None => Mechanisms::none(),
+    };
+    let pipeline = pipeline.start()?;
     let handle = pipeline.handle();
     signals::install(stop.clone(), GRACE, Arc::clone(&handle))?;
+    let registry = Registry::new();
+    registry.register(mechanisms.collector()?)?;
     // Dropped, and so written for the last time, after the pipeline has ended.
-    let _file = serve(server, mode, program, &handle, &stop)?;
+    let _file = serve(server, registry, settings, &handle, &stop)?;
     if let Some(limit) = program.max_duration {
         thread::Builder::new().name("max-duration".into()).spawn(move || {
             if !stop.wait_timeout(limit) {
@@ -99,17 +118,20 @@ fn run(settings: &Settings) -> anyhow::Result<Ended> {
 /// Serves the metrics, and writes them to the metrics file.
 fn serve(
     server: Option<Server>,
-    mode: &ModeSettings,
-    program: &ProgramSettings,
+    registry: Registry,
+    settings: &Settings,
     handle: &Arc<dyn PipelineHandle>,
     stop: &Stop,
 ) -> anyhow::Result<Option<MetricsFile>> {
-    let registry = Registry::new();
+    let Settings { mode, program } = settings;
     web::register_process(
         &registry,
         [("libpcap", libraries::libpcap()), ("libsodium", libraries::libsodium())],
     )?;
     handle.register_metrics(&registry)?;
+    if let Some(server) = &server {
+        server.register_metrics(&registry)?;
+    }
     let tables = Arc::clone(handle);
     let metrics = Arc::new(Metrics::new(registry, move |out| tables.write_tables(out)));
     let file = program.metrics_file.clone().map(|path| MetricsFile::start(path, Arc::clone(&metrics)));
@@ -127,22 +149,52 @@ fn serve(
     Ok(file.transpose()?)
 }
 
-/// The pipeline of the chosen mode.
+/// The pipeline of the chosen mode, open.
 enum Pipeline {
     Capture(Box<Capture>),
     Collect(Box<Collect>),
 }
 
 impl Pipeline {
-    fn open(mode: &ModeSettings, stop: &Stop) -> anyhow::Result<Self> {
-        Ok(match mode {
-            ModeSettings::Capture(config) => Self::Capture(Capture::open(config, stop)?.into()),
-            ModeSettings::Observe(config) => Self::Capture(Capture::open_observer(config, stop)?.into()),
-            ModeSettings::Collect(config) => Self::Collect(Collect::open(config, stop.clone())?.into()),
+    /// Opens what may need privileges, changes the user, and opens the output, which belongs to that user: root would
+    /// follow a symbolic link in a directory of that user.
+    fn open(mode: &ModeSettings, program: &ProgramSettings, stop: &Stop) -> anyhow::Result<Self> {
+        let change_user = || program.run_as_user.as_ref().map_or(Ok(()), User::assume);
+        match mode {
+            ModeSettings::Capture(config) => {
+                let capture = Capture::open(config, stop)?;
+                change_user()?;
+                Ok(Self::Capture(capture.into()))
+            }
+            ModeSettings::Observe(config) => {
+                let capture = Capture::open_observer(config, stop)?;
+                change_user()?;
+                Ok(Self::Capture(capture.into()))
+            }
+            ModeSettings::Collect(config) => {
+                let listener = Listener::open(config)?;
+                change_user()?;
+                Ok(Self::Collect(Collect::open(listener, config, stop)?.into()))
+            }
             ModeSettings::Keygen(_) => anyhow::bail!("MODE=keygen has no pipeline"),
-        })
+        }
     }
 
+    fn start(self) -> anyhow::Result<StartedPipeline> {
+        Ok(match self {
+            Self::Capture(capture) => StartedPipeline::Capture(capture.start()?.into()),
+            Self::Collect(collect) => StartedPipeline::Collect(collect.start()?.into()),
+        })
+    }
+}
+
+/// The pipeline of the chosen mode, with its threads.
+enum StartedPipeline {
+    Capture(Box<StartedCapture>),
+    Collect(Box<StartedCollect>),
+}
+
+impl StartedPipeline {
     fn handle(&self) -> Arc<dyn PipelineHandle> {
         match self {
             Self::Capture(capture) => Arc::new(capture.handle()),

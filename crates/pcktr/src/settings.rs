@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use pipeline::config::{CaptureConfig, CollectConfig, ObserveConfig};
+use sandbox::User;
 use tracing_subscriber::filter::Targets;
 use web::ListenAddress;
 
@@ -101,15 +102,21 @@ impl ModeSettings {
     }
 }
 
-/// Time limit, metrics and log.
+/// Time limit, metrics, privileges and log.
 #[derive(Debug)]
 pub(crate) struct ProgramSettings {
     /// Stop after this time.
     pub(crate) max_duration: Option<Duration>,
     /// Where metrics are served.
     pub(crate) metrics_address: Option<ListenAddress>,
+    /// The file with TLS and passwords for metrics.
+    pub(crate) web_config_file: Option<PathBuf>,
     /// The file that metrics are written to.
     pub(crate) metrics_file: Option<PathBuf>,
+    /// The user to change to, for a program that root started.
+    pub(crate) run_as_user: Option<User>,
+    /// Whether the program confines itself.
+    pub(crate) sandbox: bool,
     /// What is logged.
     pub(crate) log: Targets,
 }

@@ -4,6 +4,7 @@
 mod metrics;
 mod sources;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -69,42 +70,31 @@ impl CaptureError {
     }
 }
 
-/// A capture whose sources are open.
-#[derive(Debug)]
+/// A capture whose sources are open. It has no threads yet: see [`Capture::start`].
 pub struct Capture {
-    sources: Vec<OpenSource>,
+    sources: Sources,
     observers: Arc<Observers>,
-    push: Option<Push>,
-    handle: CaptureHandle,
+    relay: Option<PushConfig>,
     stop: Stop,
     /// Whether the packets can wait for the collector: those of a file.
     can_wait: bool,
 }
 
 impl Capture {
-    /// Opens the sources of a capture that relays, and starts the relay.
+    /// Opens the sources of a capture that relays.
     ///
     /// # Errors
-    /// A source cannot be opened, or the relay cannot start.
+    /// A source cannot be opened.
     pub fn open(config: &CaptureConfig, stop: &Stop) -> Result<Self, CaptureError> {
         let keys = config.relay.keys.as_ref().map(|keys| push_keys(keys, &config.source_name)).transpose()?;
-        let push = Push::start(push_config(&config.relay, keys, &config.input))?;
-        let handle = push.handle();
         let context = CaptureContext {
             source: config.source_name.as_str().into(),
             limits: config.relay.batch,
             ..context(&config.common, stop)
         };
-        let sources = Sources::open(&config.input, u32::MAX, &handle.peer_addresses(), context)?;
-        if config.input.input.can_wait() {
-            // A file waits for room in the relay's buffer. Once told to stop, it must not wait.
-            let (stop, handle) = (stop.clone(), handle.clone());
-            thread::Builder::new().name("stop-waiting".into()).spawn(move || {
-                stop.wait_timeout(Duration::MAX);
-                handle.stop_waiting();
-            })?;
-        }
-        Ok(Self::new(sources, &config.common, &config.input, Some(push), stop))
+        let sources = Sources::open(&config.input, u32::MAX, context)?;
+        let relay = push_config(&config.relay, keys, &config.input);
+        Ok(Self::new(sources, &config.common, &config.input, Some(relay), stop))
     }
 
     /// Opens the sources of an exporter: packets are measured, and not relayed.
@@ -114,7 +104,7 @@ impl Capture {
     pub fn open_observer(config: &ObserveConfig, stop: &Stop) -> Result<Self, CaptureError> {
         let context =
             CaptureContext { interface_order: InterfaceOrder::FileOrder, ..context(&config.common, stop) };
-        let sources = Sources::open(&config.input, OBSERVE_SNAPLEN, &[], context)?;
+        let sources = Sources::open(&config.input, OBSERVE_SNAPLEN, context)?;
         Ok(Self::new(sources, &config.common, &config.input, None, stop))
     }
 
@@ -122,16 +112,56 @@ impl Capture {
         sources: Sources,
         common: &CommonConfig,
         input: &InputConfig,
-        push: Option<Push>,
+        relay: Option<PushConfig>,
         stop: &Stop,
     ) -> Self {
         let observers = Observers::new(common.observers.for_capture(&input.input));
-        let relay = push.as_ref().map(Push::handle);
-        let Sources { sources, devices, tzsp } = sources;
-        let handle = CaptureHandle::new(Arc::clone(&observers), devices, tzsp, relay);
-        Self { sources, observers, push, handle, stop: stop.clone(), can_wait: input.input.can_wait() }
+        Self { sources, observers, relay, stop: stop.clone(), can_wait: input.input.can_wait() }
     }
 
+    /// Starts the relay and its threads, then the capture: from here on packets are kept. It needs no privileges.
+    ///
+    /// # Errors
+    /// The relay cannot start, or a device is gone.
+    pub fn start(self) -> Result<StartedCapture, CaptureError> {
+        let Self { mut sources, observers, relay, stop, can_wait } = self;
+        let push = relay.map(Push::start).transpose()?;
+        let relay = push.as_ref().map(Push::handle);
+        // The relay's addresses are known now, or will be excluded when they are.
+        sources.begin(&relay.as_ref().map(|relay| relay.peer_addresses()).unwrap_or_default())?;
+        if can_wait && let Some(relay) = relay.clone() {
+            // A file waits for room in the relay's buffer. Once told to stop, it must not wait.
+            let stop = stop.clone();
+            thread::Builder::new().name("stop-waiting".into()).spawn(move || {
+                stop.wait_timeout(Duration::MAX);
+                relay.stop_waiting();
+            })?;
+        }
+        let Sources { sources, devices, tzsp } = sources;
+        let handle = CaptureHandle::new(Arc::clone(&observers), devices, tzsp, relay);
+        Ok(StartedCapture { sources, observers, push, handle, stop, can_wait })
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture").field("relay", &self.relay).finish_non_exhaustive()
+    }
+}
+
+/// A capture that keeps packets, and whose relay runs.
+#[derive(Debug)]
+pub struct StartedCapture {
+    sources: Vec<OpenSource>,
+    observers: Arc<Observers>,
+    push: Option<Push>,
+    handle: CaptureHandle,
+    stop: Stop,
+    /// Whether the packets can wait for the collector: those of a file.
+    can_wait: bool,
+}
+
+impl StartedCapture {
     /// A handle to read the capture's figures while it runs.
     #[must_use]
     pub fn handle(&self) -> CaptureHandle {
@@ -146,7 +176,7 @@ impl Capture {
         let Self { sources, observers, push, stop, can_wait, .. } = self;
         let relay = push.as_ref().map(Push::handle);
         let consumer = || Consumer::new(Arc::clone(&observers), relay.clone());
-        let ended = run_sources(sources, consumer);
+        let ended = run_sources(sources, consumer, &stop);
         if let Some(push) = push {
             finish(push, can_wait && !stop.is_set());
         }
@@ -191,15 +221,18 @@ fn push_config(relay: &RelayConfig, keys: Option<PushKeys>, input: &InputConfig)
 }
 
 /// Runs each source on its own thread until the last one has ended.
-fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io::Result<Ended> {
+fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer, stop: &Stop) -> io::Result<Ended> {
     let mut threads = Vec::new();
     for source in sources {
-        let consumer = consumer();
+        let (consumer, stop) = (consumer(), StopOnPanic(stop.clone()));
         let builder = thread::Builder::new().name("capture".into());
-        threads.push(builder.spawn(move || match source {
-            OpenSource::Device(device) => log_end(run_source(*device, consumer)),
-            OpenSource::File(file) => log_end(run_source(*file, consumer)),
-            OpenSource::Tzsp(listener) => log_end(run_source(*listener, consumer)),
+        threads.push(builder.spawn(move || {
+            let _stop = stop;
+            match source {
+                OpenSource::Device(device) => log_end(run_source(*device, consumer)),
+                OpenSource::File(file) => log_end(run_source(*file, consumer)),
+                OpenSource::Tzsp(listener) => log_end(run_source(*listener, consumer)),
+            }
         })?);
     }
     let mut all = Ended::Well;
@@ -207,10 +240,26 @@ fn run_sources(sources: Vec<OpenSource>, consumer: impl Fn() -> Consumer) -> io:
         match thread.join() {
             Ok(Ended::Well) => {}
             Ok(Ended::Badly) => all = Ended::Badly,
-            Err(panic) => std::panic::resume_unwind(panic),
+            // The panic's message is on standard error.
+            Err(_) => {
+                error!("a capture thread panicked: this is a defect of the program");
+                all = Ended::Badly;
+            }
         }
     }
     Ok(all)
+}
+
+/// Stops the capture when the thread that holds it panics: the other threads would go on, and nothing would tell that one
+/// of them is missing.
+struct StopOnPanic(Stop);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.set();
+        }
+    }
 }
 
 /// Reads one source to its end.
@@ -283,6 +332,10 @@ impl Consumer {
     /// Observes a batch, then relays it.
     fn consume(&mut self, batch: Batch) {
         let (origin, watermark) = (self.origin(batch.interface()), batch.close_info().watermark);
+        if batch.ends() {
+            // A router that sends again has another interface. Any host can make up routers.
+            self.origins.retain(|(known, _)| !Arc::ptr_eq(known, batch.interface()));
+        }
         self.observers.observe(&ObservedBatch {
             origin,
             link_type: batch.interface().link_type,

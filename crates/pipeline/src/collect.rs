@@ -6,11 +6,13 @@
 mod clock;
 mod collector;
 mod interfaces;
-mod invalid_messages;
 mod log_limiter;
 mod metrics;
 mod outcomes;
+mod peer;
+mod rejections;
 mod run;
+mod sources;
 
 use std::fmt;
 use std::fs::File;
@@ -24,7 +26,7 @@ use parking_lot::Mutex;
 use prometheus::Registry;
 use relay::{
     AuthorizedKeysError, AuthorizedKeysFile, Connections, Endpoint, KeyFileError, Message, Pull, PullConfig,
-    PullError, ResolveError, Security,
+    PullError, Receiver, ResolveError, Security,
 };
 use sink::{CaptureWriter, Stream, StreamError};
 use tracing::{info, warn};
@@ -33,7 +35,7 @@ use crate::config::{CollectConfig, CollectorKeys, FileOrStdio};
 use crate::{PipelineHandle, Stop, Totals};
 use clock::{MergeClock, SystemClocks};
 use collector::Collector;
-use invalid_messages::InvalidMessages;
+use rejections::Rejections;
 use run::CollectLoop;
 
 /// Why a collector does not start, or ended early.
@@ -68,7 +70,9 @@ impl CollectError {
 struct Shared {
     ledger: Mutex<Ledger>,
     observers: Arc<Observers>,
-    invalid_messages: InvalidMessages,
+    /// The most sources at a time.
+    max_sources: u32,
+    rejections: Rejections,
     /// Packets in the merge.
     merge_packets: AtomicU64,
     /// Bytes of the batches in the merge.
@@ -76,75 +80,123 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(observers: Arc<Observers>) -> Arc<Self> {
+    fn new(observers: Arc<Observers>, max_sources: u32) -> Arc<Self> {
         Arc::new(Self {
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(max_sources)),
             observers,
-            invalid_messages: InvalidMessages::default(),
+            max_sources,
+            rejections: Rejections::default(),
             merge_packets: AtomicU64::new(0),
             merge_bytes: AtomicU64::new(0),
         })
     }
 }
 
-/// A collector that listens and has opened its output.
-pub struct Collect {
+/// A collector that listens. Its output is opened later, by the user that the program runs as.
+#[derive(Debug)]
+pub struct Listener {
     pull: Pull,
+}
+
+impl Listener {
+    /// Reads the keys, and listens.
+    ///
+    /// # Errors
+    /// The keys cannot be used, or an endpoint cannot be resolved or is not available.
+    pub fn open(config: &CollectConfig) -> Result<Self, CollectError> {
+        let security = config.keys.as_ref().map(security).transpose()?;
+        let addresses =
+            config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
+        let config = PullConfig { security, max_connections: config.max_connections };
+        Ok(Self { pull: Pull::bind(&addresses, config)? })
+    }
+}
+
+/// A collector that has opened its output. It has no threads yet: see [`Collect::start`].
+pub struct Collect {
+    listener: Listener,
     collector: Collector<Message, File>,
-    stop: Stop,
     exit_on_end: bool,
+    stop: Stop,
     shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Collect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collect").field("pull", &self.pull).finish_non_exhaustive()
+        f.debug_struct("Collect").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
 
 impl Collect {
-    /// Listens and opens the output. Setting `stop` ends [`Collect::run`].
+    /// Opens the output. Setting `stop` ends [`StartedCollect::run`].
     ///
     /// # Errors
-    /// An endpoint cannot be resolved or is not available, or the output cannot be opened.
-    pub fn open(config: &CollectConfig, stop: Stop) -> Result<Self, CollectError> {
-        let security = config.keys.as_ref().map(security).transpose()?;
-        let addresses =
-            config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
-        let pull = Pull::bind(&addresses, PullConfig { security, max_connections: config.max_connections })?;
+    /// The output cannot be opened.
+    pub fn open(listener: Listener, config: &CollectConfig, stop: &Stop) -> Result<Self, CollectError> {
         let stream = match &config.output {
             FileOrStdio::File(path) => Stream::create(path)?,
             FileOrStdio::Stdio => Stream::stdout()?,
         };
         let writer = CaptureWriter::new(stream, config.format)?;
-        let shared = Shared::new(Observers::new(config.common.observers.for_collector()));
+        let shared =
+            Shared::new(Observers::new(config.common.observers.for_collector()), config.max_sources.get());
         let merge = merge::MergeConfig {
             window: config.merge_window,
             grace: config.merge_window / 2,
             ..merge::MergeConfig::default()
         };
-        let collector = Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared));
-        Ok(Self { pull, collector, stop, exit_on_end: config.exit_on_end, shared })
+        Ok(Self {
+            listener,
+            collector: Collector::new(merge, writer, config.common.max_packets, Arc::clone(&shared)),
+            exit_on_end: config.exit_on_end,
+            stop: stop.clone(),
+            shared,
+        })
     }
 
+    /// Starts to receive, on threads of its own.
+    ///
+    /// # Errors
+    /// There is no thread or file descriptor available.
+    pub fn start(self) -> Result<StartedCollect, CollectError> {
+        let Self { listener, collector, exit_on_end, stop, shared } = self;
+        let Listener { pull } = listener;
+        let (connections, endpoints) = (pull.connections(), pull.endpoints().to_vec());
+        let receiver = pull.start()?;
+        let endpoints: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+        info!(?endpoints, "waiting for captures");
+        let clock = MergeClock::new(SystemClocks::start());
+        let inner = CollectLoop { receiver, collector, clock, stop, exit_on_end, shared };
+        Ok(StartedCollect { inner, connections })
+    }
+}
+
+/// A collector that receives.
+pub struct StartedCollect {
+    inner: CollectLoop<Receiver, File, SystemClocks>,
+    connections: Arc<Connections>,
+}
+
+impl fmt::Debug for StartedCollect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartedCollect").field("receiver", &self.inner.receiver).finish_non_exhaustive()
+    }
+}
+
+impl StartedCollect {
     /// Collects until it is stopped, `MAX_PACKETS` are written, all sources have ended (with `EXIT_ON_END`), or the
     /// output's reader has gone. None of these is an error.
     ///
     /// # Errors
     /// Receiving or writing failed.
     pub fn run(self) -> Result<(), CollectError> {
-        let Self { pull, collector, stop, exit_on_end, shared } = self;
-        let endpoints: Vec<_> = pull.endpoints().iter().map(ToString::to_string).collect();
-        let receiver = pull.start()?;
-        info!(?endpoints, "waiting for captures");
-        let clock = MergeClock::new(SystemClocks::start());
-        CollectLoop { receiver, collector, clock, stop, exit_on_end, shared }.run()
+        self.inner.run()
     }
 
     /// A handle to read the collector's figures while it runs.
     #[must_use]
     pub fn handle(&self) -> CollectHandle {
-        CollectHandle { shared: Arc::clone(&self.shared), connections: self.pull.connections() }
+        CollectHandle { shared: Arc::clone(&self.inner.shared), connections: Arc::clone(&self.connections) }
     }
 }
 
@@ -216,13 +268,13 @@ mod tests {
     fn handle() -> CollectHandle {
         let observers =
             Observers::new(observe::ObserversConfig { sizes: true, ..observe::ObserversConfig::default() });
-        let shared = Shared::new(observers);
+        let shared = Shared::new(observers, 4096);
         {
             let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1, 2]);
             let mut header = *batch.header();
             let mut ledger = shared.ledger.lock();
-            let (source, _) = ledger
-                .register(&batch::Interface::decode(batch.fields(), header.link_type, 96).unwrap().origin);
+            let interface = batch::Interface::decode(batch.fields(), header.link_type, 96).unwrap();
+            let (source, _) = ledger.register(&interface.origin).unwrap();
             let _ = ledger.record(source, &header, 100, Timestamp::ZERO);
             header.dropped = batch::Dropped { kernel: 1, interface: 2, relay: 4 };
             (header.sequence, header.sent_before) = (3, 10);

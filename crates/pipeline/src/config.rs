@@ -33,6 +33,8 @@ pub struct CollectConfig {
     pub format: CaptureFormat,
     /// How long a packet waits for older ones; 0 to one minute.
     pub merge_window: Duration,
+    /// The most sources at a time.
+    pub max_sources: NonZeroU32,
     /// Whether to exit when all sources seen so far have ended.
     pub exit_on_end: bool,
     /// Whom to admit. Without keys, everybody.

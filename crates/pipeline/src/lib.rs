@@ -1,5 +1,8 @@
 //! The pipelines: captured packets go to the observers and the relay; collected packets go to the observers, the merge
 //! and the output. Each pipeline owns its threads and says how it ended.
+//!
+//! A pipeline is opened, started and run. What may need privileges is opened, by a single thread; then the program gives
+//! its privileges up; then all threads are started.
 
 pub mod capture;
 pub mod collect;
@@ -9,8 +12,8 @@ pub mod stop;
 use metrics::Exposition;
 use prometheus::Registry;
 
-pub use capture::{Capture, CaptureError};
-pub use collect::{Collect, CollectError};
+pub use capture::{Capture, CaptureError, StartedCapture};
+pub use collect::{Collect, CollectError, Listener, StartedCollect};
 pub use stop::Stop;
 
 /// How a pipeline ended.

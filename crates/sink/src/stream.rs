@@ -19,7 +19,7 @@ const PIPE_SIZE: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The file cannot be opened.
-    #[error("OUTPUT: cannot write to `{}`: {why}", .path.display())]
+    #[error("OUTPUT: cannot write to `{}`: {why}{}", .path.display(), remedy(.why))]
     Open {
         /// The path in the settings; `-` for standard output.
         path: PathBuf,
@@ -38,6 +38,15 @@ impl StreamError {
     /// The encoder rejects a block or header. It writes to memory, so this is never an I/O error.
     pub(crate) fn encode(error: pcap_file::PcapError) -> Self {
         Self::Write(io::Error::other(error))
+    }
+}
+
+fn remedy(why: &io::Error) -> &'static str {
+    match why.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (the file, or the directory for a new one, must be writable by this user)"
+        }
+        _ => "",
     }
 }
 

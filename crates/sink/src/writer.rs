@@ -102,6 +102,21 @@ impl<W: Write> CaptureWriter<W> {
         }
     }
 
+    /// Writes the counts of an interface that has come to its end, if the format has a place for them.
+    ///
+    /// # Errors
+    /// The stream cannot be written.
+    pub fn write_counts(
+        &mut self,
+        interface: InterfaceId,
+        counts: &InterfaceCounts,
+    ) -> Result<(), StreamError> {
+        match &mut self.state {
+            State::Pcap(_) => Ok(()),
+            State::PcapNg(encoder) => encoder.write_counts(interface, counts, &mut self.stream),
+        }
+    }
+
     /// Writes what is buffered.
     ///
     /// # Errors
@@ -121,12 +136,10 @@ impl<W: Write> CaptureWriter<W> {
         match &mut self.state {
             // A pcap file without packets needs a header, too.
             State::Pcap(None) => self.stream.write(&pcap::header(LinkType::ETHERNET)?)?,
-            State::Pcap(Some(_)) => {}
-            State::PcapNg(encoder) => {
-                for (interface, counts) in counts {
-                    encoder.write_counts(interface, &counts, &mut self.stream)?;
-                }
-            }
+            State::Pcap(Some(_)) | State::PcapNg(_) => {}
+        }
+        for (interface, counts) in counts {
+            self.write_counts(interface, &counts)?;
         }
         self.stream.flush()
     }

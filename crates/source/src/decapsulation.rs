@@ -9,9 +9,14 @@ use packet::reassembly::ReassemblyLimits;
 use packet::{LinkType, Record, Timestamp};
 
 use crate::batcher::{InterfaceSlot, Timing};
+use crate::context::now;
 use crate::filter::FilteredBatcher;
 use crate::senders::Senders;
 use crate::tzsp::{TzspCounters, TzspFromFrames, TzspReport};
+
+/// The least memory for the incomplete datagrams of an interface, in bytes: one datagram of the largest size. All
+/// interfaces share the memory of [`ReassemblyLimits::default`]; a file may have thousands.
+const MIN_REASSEMBLY: usize = 64 << 10;
 
 /// How many frames may be missing from the report while a file is read.
 const REPORT_INTERVAL: u32 = 4096;
@@ -57,11 +62,16 @@ impl Decapsulation {
     }
 
     pub(crate) fn open(&mut self, interface: Arc<Interface>) -> InterfaceSlot {
-        let frames = TzspFromFrames::new(interface.link_type, &self.ports, ReassemblyLimits::default());
+        let limits = ReassemblyLimits::default();
+        let frames = TzspFromFrames::new(interface.link_type, &self.ports, limits);
         // Classic pcap takes the link type of the first interface, and most senders' packets are Ethernet.
         let described = Interface { link_type: LinkType::ETHERNET, ..(*interface).clone() };
         let slot = self.below.open(&described);
         self.interfaces.push(FrameInterface { frames, slot });
+        let memory = (limits.memory / self.interfaces.len()).max(MIN_REASSEMBLY);
+        for interface in &mut self.interfaces {
+            interface.frames.set_memory_limit(memory);
+        }
         InterfaceSlot(self.interfaces.len() - 1)
     }
 
@@ -102,6 +112,7 @@ impl Decapsulation {
                 senders.push(&datagram, below, now);
             });
         }
+        senders.end_idle(below, now);
         self.hold_back();
         self.update_report();
     }
@@ -109,9 +120,10 @@ impl Decapsulation {
     /// No frame follows: unpacks the heads of all datagrams that wait for fragments.
     pub(crate) fn finish(&mut self) {
         let Self { interfaces, senders, below, .. } = self;
+        let ended = now();
         for interface in interfaces {
             interface.frames.finish(&mut |datagram| {
-                senders.push(&datagram, below, Timestamp::MAX);
+                senders.push(&datagram, below, ended);
             });
         }
         self.hold_back();
@@ -127,7 +139,7 @@ impl Decapsulation {
     fn update_report(&mut self) {
         self.unreported = 0;
         self.report.update(|report| {
-            report.untracked = self.senders.untracked;
+            report.count_senders(self.senders.counts());
             report.reassembly_failures = self
                 .interfaces
                 .iter()

@@ -21,6 +21,7 @@ pub use handle::{DeviceConfig, DeviceError};
 pub use statistics::DeviceCounts;
 
 use crate::batcher::{InterfaceSlot, Timing};
+use crate::clock::is_due;
 use crate::context::{CaptureContext, now};
 use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
@@ -90,9 +91,7 @@ impl Device {
         stages: &StagesConfig,
         context: CaptureContext,
     ) -> Result<Self, DeviceError> {
-        let mut own_traffic = OwnTraffic::default();
-        own_traffic.add(&config.excluded);
-        let handle = Handle::open(name, config, &own_traffic)?;
+        let handle = Handle::open(name, config)?;
         let statistics = Statistics::new(name);
         let origin = Origin { source: Arc::clone(&context.source), device: name.into(), listen_port: None };
         let interface = Arc::new(Interface {
@@ -111,12 +110,20 @@ impl Device {
             slot,
             stages,
             context,
-            own_traffic,
+            own_traffic: OwnTraffic::default(),
             started,
             statistics_due: Interval { length: STATISTICS_INTERVAL, next: started },
             names_due: Interval { length: NAMES_INTERVAL, next: started + NAMES_INTERVAL },
             state: State::Capturing,
         })
+    }
+
+    /// Leaves out the relay's connections to these addresses from the beginning: what was captured before is discarded.
+    ///
+    /// # Errors
+    /// The filter does not compile, or the device is gone.
+    pub fn exclude_from_start(&mut self, addresses: &[SocketAddr]) -> Result<(), DeviceError> {
+        if self.own_traffic.add(addresses) { self.handle.begin(&self.own_traffic) } else { Ok(()) }
     }
 
     /// The device's name, link type and description.
@@ -288,8 +295,7 @@ struct Interval {
 impl Interval {
     /// Whether it is due; then the next interval starts.
     fn is_due(&mut self, now: Timestamp) -> bool {
-        // A time further ahead than the interval was computed before the clock was set back.
-        let due = now >= self.next || self.next > now + self.length;
+        let due = is_due(self.next, now, self.length);
         if due {
             self.next = now + self.length;
         }

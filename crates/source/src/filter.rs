@@ -76,11 +76,13 @@ pub(crate) fn locate_filter_error(filter: &str, compiles: impl Fn(&str) -> bool)
 #[derive(Debug)]
 struct SoftwareFilter {
     spec: FilterSpec,
-    /// By interface slot.
-    programs: Vec<Program>,
+    /// Compiled once for each link type.
+    programs: Vec<(LinkType, Program)>,
+    /// The index in `programs`, by interface slot.
+    by_slot: Vec<usize>,
 }
 
-/// The filter of one interface.
+/// The filter of one link type.
 enum Program {
     /// There is no filter.
     KeepAll,
@@ -102,34 +104,47 @@ impl std::fmt::Debug for Program {
 
 impl SoftwareFilter {
     const fn new(spec: FilterSpec) -> Self {
-        Self { spec, programs: Vec::new() }
+        Self { spec, programs: Vec::new(), by_slot: Vec::new() }
     }
 
     const fn spec(&self) -> &FilterSpec {
         &self.spec
     }
 
-    /// Prepares the filter for an interface. Slots are opened in ascending order.
+    /// Prepares the filter for an interface.
     fn open(&mut self, slot: InterfaceSlot, origin: &Origin, link_type: LinkType) {
-        let program = match self.spec.compile(link_type) {
+        let compiled = self.programs.iter().position(|(known, _)| *known == link_type);
+        let program = compiled.unwrap_or_else(|| {
+            let program = self.compile(origin, link_type);
+            self.programs.push((link_type, program));
+            self.programs.len() - 1
+        });
+        // A slot is used again when its interface has ended.
+        if slot.0 >= self.by_slot.len() {
+            self.by_slot.resize(slot.0 + 1, usize::MAX);
+        }
+        self.by_slot[slot.0] = program;
+    }
+
+    fn compile(&self, origin: &Origin, link_type: LinkType) -> Program {
+        match self.spec.compile(link_type) {
             Ok(None) => Program::KeepAll,
             Ok(Some(program)) => Program::Bpf(program),
             Err(error) => {
                 tracing::warn!(%origin, %error, "the filter does not apply to this interface's link type: none of its packets pass");
                 Program::DropAll
             }
-        };
-        self.programs.resize_with(slot.0, || Program::KeepAll);
-        self.programs.push(program);
+        }
     }
 
     /// The packet as kept, possibly truncated; `None` if the filter rejects it.
     #[inline]
     fn apply<'a>(&self, slot: InterfaceSlot, record: &Record<'a>) -> Option<Record<'a>> {
-        let passes = match self.programs.get(slot.0) {
-            Some(Program::KeepAll) => true,
-            Some(Program::Bpf(program)) => program.filter(record.bytes),
-            Some(Program::DropAll) | None => false,
+        let program = self.by_slot.get(slot.0).and_then(|at| self.programs.get(*at));
+        let passes = match program {
+            Some((_, Program::KeepAll)) => true,
+            Some((_, Program::Bpf(program))) => program.filter(record.bytes),
+            Some((_, Program::DropAll)) | None => false,
         };
         let bytes = record.bytes.get(..self.spec.snaplen as usize).unwrap_or(record.bytes);
         passes.then_some(Record { bytes, ..*record })
@@ -150,6 +165,18 @@ impl FilteredBatcher {
 
     pub(crate) fn open(&mut self, interface: &Interface) -> InterfaceSlot {
         let slot = self.batcher.open(self.described(interface));
+        self.filter.open(slot, &interface.origin, interface.link_type);
+        slot
+    }
+
+    /// See [`Batcher::open_at`].
+    pub(crate) fn open_at(
+        &mut self,
+        interface: &Interface,
+        packet: Timestamp,
+        now: Timestamp,
+    ) -> InterfaceSlot {
+        let slot = self.batcher.open_at(self.described(interface), packet, now);
         self.filter.open(slot, &interface.origin, interface.link_type);
         slot
     }

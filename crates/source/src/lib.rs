@@ -1,11 +1,13 @@
 //! Where packets enter: devices, files, and TZSP from MikroTik routers. Every source produces batches.
 
 pub mod batcher;
+mod clock;
 pub mod context;
 mod decapsulation;
 pub mod device;
 pub mod file;
 pub mod filter;
+mod rate_limit;
 mod senders;
 mod stages;
 pub mod tzsp;

@@ -145,6 +145,28 @@ fn packets() -> impl Strategy<Value = Vec<Packet>> {
     )
 }
 
+#[test]
+fn invalid_times_stay_within_what_a_record_holds() {
+    let check = |kind: Kind, secs: u32, fraction: u32, expected: u64| {
+        let mut file = kind.file(&[(0, 1, b"x".to_vec())]);
+        file[24..28].copy_from_slice(&kind.word(secs));
+        file[28..32].copy_from_slice(&kind.word(fraction));
+        let (collected, ended) = Made::new(&file).read();
+        ended.unwrap();
+        // The batch's summary, which makes its watermark, agrees with its records.
+        for batch in &collected.batches {
+            assert_eq!(Ok(batch.extent()), packet::record::Extent::of(batch.payload()), "{kind:?}");
+        }
+        assert_eq!(collected.packets(), [(expected, 1, b"x".to_vec())], "{kind:?} {secs} {fraction}");
+    };
+    for big_endian in [false, true] {
+        let nanos = Kind { big_endian, magic: 0xa1b2_3c4d };
+        check(nanos, 1, 2_000_000_000, 3_000_000_000);
+        check(nanos, u32::MAX, 2_000_000_000, 4_294_967_295_999_999_999);
+        check(Kind { big_endian, magic: 0xa1b2_c3d4 }, u32::MAX, u32::MAX, 4_294_967_295_999_999_999);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

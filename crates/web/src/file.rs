@@ -31,7 +31,7 @@ pub enum MetricsFileError {
     },
     /// Writing failed.
     #[error(
-        "METRICS_FILE: cannot write `{}`: {error} (the directory must exist and be writable by this user)",
+        "METRICS_FILE: cannot write `{}`: {error} (the directory must exist and be writable by this user; in the sandbox, root has no other rights: see RUN_AS_USER)",
         path.display(),
     )]
     Write {

@@ -1,17 +1,27 @@
-//! The HTTP endpoint: metrics for Prometheus, health checks and a status page; and the metrics file.
+//! The HTTP endpoint: metrics for Prometheus, health checks and a status page, with TLS and passwords; and the metrics file.
 //!
 //! Most metrics are collectors in a [`Registry`]. Large tables write their text directly: see the
 //! crate `metrics`.
 
 mod address;
+mod authentication;
+mod config;
+mod connection;
+mod connections;
+mod counters;
+mod encoding;
 mod file;
 mod listener;
+mod log_limit;
 mod page;
 mod process;
+mod rendering;
 mod server;
 mod service;
+mod stream;
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use metrics::Exposition;
 use parking_lot::Mutex;
@@ -19,6 +29,7 @@ use prometheus::{Registry, TextEncoder};
 use tracing::warn;
 
 pub use address::{AddressError, ListenAddress};
+pub use config::{WebConfig, WebConfigError};
 pub use file::{MetricsFile, MetricsFileError};
 pub use listener::BindError;
 pub use page::{Page, Status};
@@ -32,18 +43,22 @@ pub struct Metrics {
     tables: Box<dyn Fn(&mut Exposition) + Send + Sync>,
     /// Held while rendering, because two expositions of large tables at a time would double the memory needed.
     rendering: Mutex<()>,
+    /// The length of the last text, in bytes.
+    len: AtomicUsize,
 }
 
 impl Metrics {
     /// The metrics in `registry`, and those that `tables` writes.
     pub fn new(registry: Registry, tables: impl Fn(&mut Exposition) + Send + Sync + 'static) -> Self {
-        Self { registry, tables: Box::new(tables), rendering: Mutex::new(()) }
+        Self { registry, tables: Box::new(tables), rendering: Mutex::new(()), len: AtomicUsize::new(0) }
     }
 
     /// The current metrics in Prometheus' text format, version 0.0.4.
     pub fn text(&self) -> String {
         let _rendering = self.rendering.lock();
-        let mut out = Exposition::new();
+        // A text that grows by doubling leaves as much memory unused, and more behind.
+        let last = self.len.load(Ordering::Relaxed);
+        let mut out = Exposition::with_capacity(last + last / 8);
         let mut families = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut families) {
             warn!(%error, "some metrics cannot be encoded");
@@ -51,7 +66,9 @@ impl Metrics {
         // Writing to memory cannot fail.
         _ = out.write_str(&families);
         (self.tables)(&mut out);
-        out.into_string()
+        let text = out.into_string();
+        self.len.store(text.len(), Ordering::Relaxed);
+        text
     }
 }
 

@@ -1,53 +1,66 @@
-//! The HTTP server. It runs on its own thread, so that no client can delay packets. The cost of clients is bounded:
-//! the number of connections, the duration of each, and one rendering of the metrics in memory at a time.
+//! The HTTP server. It runs on its own threads, so that no client can delay packets. The cost of clients is bounded: the
+//! number of connections, the duration of each, the renderings in memory, and the passwords checked at a time.
+//!
+//! One thread serves all connections and never blocks. Rendering and compressing the metrics, checking passwords and reading
+//! the configuration take place on other threads, so health checks are answered meanwhile.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use prometheus::Registry;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::ListenAddress;
+use crate::config::{WatchedConfig, WebConfig};
+use crate::connection;
+use crate::connections::Connections;
+use crate::counters::{self, Counters};
 use crate::listener::{self, BindError};
+use crate::log_limit::LogLimit;
 use crate::service::{Service, Site};
 
-/// Maximum number of connections; more wait in the kernel's queue.
+/// Maximum number of connections. A new one takes the place of the least useful one: see [`Connections::evict`].
 const CONNECTIONS: usize = 64;
 
-/// Time limit for receiving a request's headers.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time limit for a connection: three times Prometheus' default scrape timeout.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Threads for what blocks or takes long: a rendering, a compression, a password and the configuration.
+const BLOCKING_THREADS: usize = 4;
 
 /// Pause after a failure to accept a connection, for example when there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that listens and does not respond yet.
-#[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
+    shared: Shared,
+}
+
+/// What the server consists of, apart from the site.
+struct Shared {
+    config: Option<Arc<WatchedConfig>>,
+    connections: Arc<Connections>,
+    counters: Arc<Counters>,
 }
 
 impl Server {
-    /// Listens on `address`. It starts no thread, so that an address in use is reported early.
+    /// Listens on `address`. It starts no thread, so that an address in use is reported early. Without `config`, it serves
+    /// plain HTTP to everybody.
     ///
     /// # Errors
     ///
     /// The host name cannot be resolved, or an address is in use or not available.
-    pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
-        Ok(Self { listeners: listener::bind(address)? })
+    pub fn bind(address: &ListenAddress, config: Option<WebConfig>) -> Result<Self, BindError> {
+        let shared = Shared {
+            config: config.map(WatchedConfig::new).map(Arc::new),
+            connections: Connections::new(CONNECTIONS),
+            counters: Arc::default(),
+        };
+        Ok(Self { listeners: listener::bind(address)?, shared })
     }
 
     /// The addresses it listens on, with the actual ports.
@@ -55,15 +68,41 @@ impl Server {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Starts to serve `site`, on a thread that runs until the program exits.
+    /// Registers the metrics of the server itself.
+    ///
+    /// # Errors
+    ///
+    /// They are registered already.
+    pub fn register_metrics(&self, registry: &Registry) -> prometheus::Result<()> {
+        let Shared { config, connections, counters } = &self.shared;
+        registry.register(counters::metrics_collector(
+            Arc::clone(counters),
+            Arc::clone(connections),
+            config.clone(),
+        )?)
+    }
+
+    /// Starts to serve `site`, on threads that run until the program exits.
     ///
     /// # Errors
     ///
     /// The thread or its event loop cannot be created.
     pub fn start(self, site: Site) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("metrics-worker")
+            .build()?;
+        let Self { listeners, shared: Shared { config, connections, counters } } = self;
+        let service = Service::new(site, Arc::clone(&connections), Arc::clone(&counters))
+            .map_err(|_| io::Error::other("the system has no random numbers"))?;
+        let acceptor = Acceptor {
+            endpoint: Arc::new(connection::Endpoint { service, config, counters }),
+            connections,
+            log_limit: LogLimit::default(),
+        };
         thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-            if let Err(error) = serve(&runtime, self.listeners, site) {
+            if let Err(error) = serve(&runtime, listeners, Arc::new(acceptor)) {
                 warn!(%error, "metrics are no longer served");
             }
         })?;
@@ -71,14 +110,12 @@ impl Server {
     }
 }
 
-fn serve(runtime: &Runtime, listeners: Vec<TcpListener>, site: Site) -> io::Result<()> {
-    let service = Arc::new(Service::new(site));
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+fn serve(runtime: &Runtime, listeners: Vec<TcpListener>, acceptor: Arc<Acceptor>) -> io::Result<()> {
     runtime.block_on(async {
         let mut tasks = Vec::new();
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.push(tokio::spawn(accept(listener, Arc::clone(&service), Arc::clone(&permits))));
+            tasks.push(tokio::spawn(Arc::clone(&acceptor).accept_all(listener)));
         }
         for task in tasks {
             task.await?;
@@ -87,154 +124,125 @@ fn serve(runtime: &Runtime, listeners: Vec<TcpListener>, site: Site) -> io::Resu
     })
 }
 
-async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>, permits: Arc<Semaphore>) {
-    // The semaphore is never closed, so this loop does not end.
-    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let service = Arc::clone(&service);
-                tokio::spawn(async move {
-                    handle_connection(stream, service).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                debug!(%error, "cannot accept a connection to the metrics");
-                time::sleep(ACCEPT_PAUSE).await;
+/// Accepts connections.
+struct Acceptor {
+    endpoint: Arc<connection::Endpoint>,
+    connections: Arc<Connections>,
+    log_limit: LogLimit,
+}
+
+impl Acceptor {
+    async fn accept_all(self: Arc<Self>, listener: tokio::net::TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.accept(stream),
+                // The client has closed the connection already.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => self.pause(&error).await,
             }
         }
     }
-}
 
-/// Serves one request. Without keep-alive, the time limit of the connection covers clients that do not send, do not read,
-/// or disappear.
-async fn handle_connection(stream: impl AsyncRead + AsyncWrite + Unpin, service: Arc<Service>) {
-    let respond = service_fn(|request: Request<_>| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.respond(&request).await) }
-    });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), respond);
-    match time::timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "connection to the metrics failed"),
-        Err(_) => debug!("connection to the metrics timed out"),
+    fn accept(&self, stream: TcpStream) {
+        let connection = self.connections.add(Instant::now());
+        let id = connection.id;
+        let endpoint = Arc::clone(&self.endpoint);
+        let task = tokio::spawn(async move {
+            endpoint.serve(stream, &connection.activity).await;
+            drop(connection);
+        });
+        self.connections.set_task(id, task.abort_handle());
+    }
+
+    /// Waits before another attempt, which would fail in the same way. If file descriptors are exhausted, a connection that
+    /// is still silent after the pause makes room.
+    async fn pause(&self, error: &io::Error) {
+        self.endpoint.counters.accept_errors.increment();
+        if self.log_limit.allows(Instant::now().into_std()) {
+            let remedy = match error.raw_os_error() {
+                Some(libc::EMFILE) => "raise the limit of open files: ulimit -n, or LimitNOFILE= in systemd",
+                _ => "check the host's memory and its limit of open files",
+            };
+            warn!(%error, remedy, "cannot accept connections to the metrics; repeats suppressed for a minute");
+        } else {
+            debug!(%error, "cannot accept a connection to the metrics");
+        }
+        time::sleep(ACCEPT_PAUSE).await;
+        self.connections.evict_silent();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+    use std::net::TcpStream;
+    use std::sync::mpsc;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::task::JoinHandle;
+    use metrics::Exposition;
 
     use super::*;
-    use crate::service::tests::{block_on, site};
+    use crate::service::tests::site;
 
     const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     const HEALTH: &[u8] = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// Bytes in flight in each direction.
-    const PIPE: usize = 1 << 10;
-
-    /// A connection in memory, and the task that serves it.
-    fn connect(service: &Arc<Service>) -> (DuplexStream, JoinHandle<()>) {
-        let (client, server) = duplex(PIPE);
-        (client, tokio::spawn(handle_connection(server, Arc::clone(service))))
+    /// A server whose metrics are what `tables` writes, and its address.
+    fn start(tables: impl Fn(&mut Exposition) + Send + Sync + 'static) -> SocketAddr {
+        let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let address = server.addresses()[0];
+        server.start(site(tables).0).unwrap();
+        address
     }
 
-    /// Sends `request` and returns the response; empty if there is none.
-    async fn ask(service: &Arc<Service>, request: &[u8]) -> String {
-        let (mut client, _) = connect(service);
-        // The server may close the connection before it has read everything.
-        _ = client.write_all(request).await;
-        let mut response = Vec::new();
-        _ = client.read_to_end(&mut response).await;
-        String::from_utf8(response).unwrap()
+    fn send(address: SocketAddr, request: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request).unwrap();
+        stream
     }
 
-    #[test]
-    fn malformed_requests_do_not_affect_others() {
-        let service = Arc::new(Service::new(site(|_| {}).0));
-        let long = [b"GET /".as_slice(), &[b'x'; 1 << 20]].concat();
-        block_on(async {
-            for request in [b"\x16\x03\x01\x02\x00\x01".as_slice(), b"\0\0\0\r\n\r\n", b"GET\r\n\r\n", &long]
-            {
-                assert!(!ask(&service, request).await.starts_with("HTTP/1.1 200"));
-            }
-            assert!(ask(&service, HEALTH).await.ends_with("\r\n\r\nok\n"));
-        });
+    fn read(mut stream: TcpStream) -> String {
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     }
 
-    #[test]
-    fn head_has_no_body() {
-        let service = Arc::new(Service::new(site(|out| out.sample("x_total", "", 1)).0));
-        let response = block_on(ask(&service, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
-        assert!(response.contains("content-length: 10\r\n") && response.ends_with("\r\n\r\n"), "{response}");
-    }
-
-    #[test]
-    fn panic_fails_one_request() {
-        let calls = AtomicU32::new(0);
-        let (site, _) = site(move |out| {
-            assert!(calls.fetch_add(1, Ordering::Relaxed) > 0, "the first scrape panics on purpose");
-            out.sample("x_total", "", 1);
-        });
-        let service = Arc::new(Service::new(site));
-        block_on(async {
-            assert_eq!(ask(&service, SCRAPE).await, "");
-            assert!(ask(&service, SCRAPE).await.ends_with("\r\n\r\nx_total 1\n"));
-        });
-    }
-
-    #[test]
-    fn slow_reader_delays_only_scrapes() {
-        const LEN: usize = 1 << 20;
-        let scrapes = Arc::new(AtomicUsize::new(0));
-        let (site, _) = site({
-            let scrapes = Arc::clone(&scrapes);
-            move |out| {
-                scrapes.fetch_add(1, Ordering::Relaxed);
-                out.sample(&"x".repeat(LEN), "", 1);
-            }
-        });
-        let service = Arc::new(Service::new(site));
-        block_on(async {
-            let (mut slow, task) = connect(&service);
-            slow.write_all(SCRAPE).await.unwrap();
-            slow.read_u8().await.unwrap();
-
-            let waiting = tokio::spawn({
-                let service = Arc::clone(&service);
-                async move { ask(&service, SCRAPE).await }
-            });
-            for _ in 0..10 {
-                assert!(ask(&service, HEALTH).await.ends_with("\r\n\r\nok\n"));
-            }
-            assert_eq!(scrapes.load(Ordering::Relaxed), 1);
-            drop(slow);
-            task.await.unwrap();
-            assert!(waiting.await.unwrap().len() > LEN);
-            assert_eq!(scrapes.load(Ordering::Relaxed), 2);
-        });
+    fn ask(address: SocketAddr, request: &[u8]) -> String {
+        read(send(address, request))
     }
 
     #[test]
     fn server_answers_on_a_socket() {
-        let server = Server::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
-        let mut stream = std::net::TcpStream::connect(server.addresses()[0]).unwrap();
-        server.start(site(|_| {}).0).unwrap();
-        stream.write_all(HEALTH).unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
+        let response = ask(start(|_| {}), HEALTH);
         assert!(
             response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n\r\nok\n"),
             "{response}"
         );
+    }
+
+    #[test]
+    fn silent_clients_do_not_keep_others_out() {
+        let address = start(|out| out.sample("x_total", "", 1));
+        let mut silent: Vec<_> = (0..2 * CONNECTIONS).map(|_| send(address, b"GET")).collect();
+        assert!(ask(address, HEALTH).ends_with("\r\n\r\nok\n"));
+        assert!(ask(address, SCRAPE).ends_with("\r\n\r\nx_total 1\n"));
+        // The oldest ones have been closed, before any time limit; the youngest one is still served.
+        _ = silent[0].read(&mut [0; 1]);
+        let mut youngest = silent.pop().unwrap();
+        youngest.write_all(b" /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(read(youngest).ends_with("\r\n\r\nok\n"));
+    }
+
+    #[test]
+    fn health_is_answered_while_metrics_are_rendered() {
+        let (render, rendering) = mpsc::sync_channel::<()>(0);
+        let rendering = parking_lot::Mutex::new(rendering);
+        let address = start(move |out| {
+            rendering.lock().recv().unwrap();
+            out.sample("x_total", "", 1);
+        });
+        let scrape = send(address, SCRAPE);
+        assert!(ask(address, HEALTH).ends_with("\r\n\r\nok\n"));
+        render.send(()).unwrap();
+        assert!(read(scrape).ends_with("\r\n\r\nx_total 1\n"));
     }
 }

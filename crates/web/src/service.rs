@@ -6,16 +6,30 @@
 //! | `/-/healthy` | 200 |
 //! | `/-/ready` | 200 while the program is running, 503 while it starts or stops |
 //! | `/` | a status page |
+//!
+//! With users in `WEB_CONFIG_FILE`, every path needs a password except the health checks, because the probes of Kubernetes
+//! and of load balancers have none. They tell nothing but that the program runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use ring::error::Unspecified;
+use tracing::warn;
 
+use crate::authentication::{Access, Authentication};
+use crate::config::WebConfig;
+use crate::connections::Connections;
+use crate::counters::Counters;
+use crate::encoding::accepts_gzip;
+use crate::log_limit::LogLimit;
+use crate::rendering::Renderer;
 use crate::{Metrics, Page};
 
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/#basic-info>
@@ -58,18 +72,64 @@ pub struct Site {
 
 /// Answers requests.
 pub(crate) struct Service {
-    site: Site,
-    /// Held from rendering the metrics until their last byte is sent: see [`Rendered`].
-    scrape: Arc<Semaphore>,
+    page: Page,
+    readiness: Readiness,
+    renderer: Renderer,
+    authentication: Authentication,
+    counters: Arc<Counters>,
+    log_limit: LogLimit,
 }
 
 impl Service {
-    pub(crate) fn new(site: Site) -> Self {
-        Self { site, scrape: Arc::new(Semaphore::new(1)) }
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub(crate) fn new(
+        site: Site,
+        connections: Arc<Connections>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Unspecified> {
+        Ok(Self {
+            page: site.page,
+            readiness: site.readiness,
+            renderer: Renderer::new(site.metrics, connections),
+            authentication: Authentication::new()?,
+            counters,
+            log_limit: LogLimit::default(),
+        })
     }
 
     /// The response to `request`. hyper replaces the body by its length if the method is HEAD.
-    pub(crate) async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    pub(crate) async fn respond<B>(
+        &self,
+        request: &Request<B>,
+        config: Option<&Arc<WebConfig>>,
+    ) -> Response<Full<Bytes>> {
+        let Some(config) = config else { return self.answer(request).await };
+        let mut response = match self.authenticate(request, config).await {
+            Access::Granted => self.answer(request).await,
+            Access::Denied => denied(),
+            Access::Busy => busy(),
+        };
+        response.headers_mut().extend(config.headers().iter().cloned());
+        response
+    }
+
+    async fn authenticate<B>(&self, request: &Request<B>, config: &Arc<WebConfig>) -> Access {
+        if matches!(request.uri().path(), "/-/healthy" | "/-/ready") {
+            return Access::Granted;
+        }
+        let access = self.authentication.check(config, request.headers().get(AUTHORIZATION)).await;
+        if access != Access::Granted {
+            self.counters.unauthorized.increment();
+            if self.log_limit.allows(Instant::now()) {
+                warn!("request without a valid user name and password; repeats suppressed for a minute");
+            }
+        }
+        access
+    }
+
+    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         if !matches!(path, "/metrics" | "/-/healthy" | "/-/ready" | "/") {
             return response(StatusCode::NOT_FOUND, TEXT, "not found: see /\n");
@@ -80,32 +140,48 @@ impl Service {
             return refusal;
         }
         match path {
-            "/metrics" => response(StatusCode::OK, EXPOSITION, self.metrics().await),
+            "/metrics" => self.metrics(accepts_gzip(request.headers())).await,
             "/-/healthy" => response(StatusCode::OK, TEXT, "ok\n"),
-            "/-/ready" if self.site.readiness.is_ready() => response(StatusCode::OK, TEXT, "ready\n"),
+            "/-/ready" if self.readiness.is_ready() => response(StatusCode::OK, TEXT, "ready\n"),
             "/-/ready" => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
-            _ => response(StatusCode::OK, HTML, self.site.page.html()),
+            _ => response(StatusCode::OK, HTML, self.page.html()),
         }
     }
 
-    async fn metrics(&self) -> Bytes {
-        // The semaphore is never closed. Without a permit, two scrapes would merely need more memory.
-        let permit = Arc::clone(&self.scrape).acquire_owned().await.ok();
-        Bytes::from_owner(Rendered { text: self.site.metrics.text(), _permit: permit })
+    async fn metrics(&self, gzip: bool) -> Response<Full<Bytes>> {
+        let Some(rendering) = self.renderer.render().await else {
+            return response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                TEXT,
+                "cannot render the metrics: see the log\n",
+            );
+        };
+        let compressed = if gzip { rendering.gzip().await } else { None };
+        let encoding = compressed.is_some().then(|| HeaderValue::from_static("gzip"));
+        let mut response =
+            response(StatusCode::OK, EXPOSITION, compressed.unwrap_or_else(|| rendering.text()));
+        // RFC 9110, section 12.5.5.
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        if let Some(encoding) = encoding {
+            response.headers_mut().insert(CONTENT_ENCODING, encoding);
+        }
+        response
     }
 }
 
-/// Metrics that are being sent. hyper drops them when the last byte is written to the socket. Only then is the next
-/// scrape rendered, so there is never more than one in memory, however slowly it is read.
-struct Rendered {
-    text: String,
-    _permit: Option<OwnedSemaphorePermit>,
+fn denied() -> Response<Full<Bytes>> {
+    let mut response = response(StatusCode::UNAUTHORIZED, TEXT, "user name and password required\n");
+    // RFC 7617, section 2 and 2.1.
+    let challenge = HeaderValue::from_static("Basic realm=\"pcktr\", charset=\"UTF-8\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
 }
 
-impl AsRef<[u8]> for Rendered {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
+fn busy() -> Response<Full<Bytes>> {
+    let mut response =
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many passwords to check: try again\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -140,12 +216,23 @@ pub(crate) mod tests {
         runtime.block_on(future)
     }
 
+    /// As [`block_on`], with a clock that advances only while nothing else is to do.
+    pub(crate) fn block_on_paused<T>(future: impl Future<Output = T>) -> T {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(future)
+    }
+
+    fn service(site: Site) -> Service {
+        Service::new(site, Connections::new(1), Arc::default()).unwrap()
+    }
+
     /// Checks the response to a request such as `GET /`. The body must end with `body`.
     fn check(service: &Service, request: &str, status: u16, content_type: &str, body: &str) {
         let (method, uri) = request.split_once(' ').unwrap();
         let request = Request::builder().method(method).uri(uri).body(()).unwrap();
         block_on(async {
-            let response = service.respond(&request).await;
+            let response = service.respond(&request, None).await;
             assert_eq!(response.status().as_u16(), status, "{request:?}");
             assert_eq!(response.headers()[CONTENT_TYPE], content_type, "{request:?}");
             assert_eq!(response.headers().contains_key(ALLOW), status == 405, "{request:?}");
@@ -157,7 +244,7 @@ pub(crate) mod tests {
     #[test]
     fn paths_and_methods() {
         let (site, _) = site(|out| out.sample("x_total", "", 1));
-        let service = Service::new(site);
+        let service = service(site);
         check(&service, "GET /metrics", 200, EXPOSITION, "x_total 1\n");
         check(&service, "GET /metrics?name[]=x", 200, EXPOSITION, "x_total 1\n");
         check(&service, "HEAD /metrics", 200, EXPOSITION, "x_total 1\n");
@@ -172,26 +259,12 @@ pub(crate) mod tests {
     fn ready_between_start_and_stop() {
         let (site, stopping) = site(|_| {});
         let readiness = site.readiness.clone();
-        let service = Service::new(site);
+        let service = service(site);
         check(&service, "GET /-/ready", 503, TEXT, "not ready\n");
         readiness.set_started();
         check(&service, "GET /-/ready", 200, TEXT, "ready\n");
         stopping.store(true, Ordering::Relaxed);
         check(&service, "GET /-/ready", 503, TEXT, "not ready\n");
         check(&service, "GET /-/healthy", 200, TEXT, "ok\n");
-    }
-
-    #[test]
-    fn next_scrape_waits_until_the_last_is_sent() {
-        let (site, _) = site(|out| out.sample("x_total", "", 1));
-        let service = Service::new(site);
-        let request = || Request::builder().uri("/metrics").body(()).unwrap();
-        block_on(async {
-            let first = service.respond(&request()).await;
-            assert_eq!(service.scrape.available_permits(), 0);
-            drop(first);
-            assert_eq!(service.scrape.available_permits(), 1);
-            service.respond(&request()).await;
-        });
     }
 }

@@ -10,6 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What a batch takes besides its records.
+const OVERHEAD: usize = Merge::<Vec<u8>>::BATCH_OVERHEAD;
+
 const WINDOW: Duration = Duration::from_millis(200);
 
 fn config() -> MergeConfig {
@@ -18,6 +21,11 @@ fn config() -> MergeConfig {
 
 fn millis(millis: u64) -> MonotonicTime {
     MonotonicTime::from_nanos(millis * 1_000_000)
+}
+
+/// The collector's clock shows the same time as the scenario's.
+fn wall(now: MonotonicTime) -> Timestamp {
+    Timestamp::from_nanos(now.as_nanos())
 }
 
 /// Packet times are in milliseconds too.
@@ -50,7 +58,9 @@ fn show(run: &PacketRun<'_, ()>) -> String {
 fn arrival(source: u32, times: &[u64], watermark: u64) -> Arrival<Vec<u8>> {
     let payload = records(times);
     let extent = Extent::of(&payload).unwrap();
-    Arrival { source: SourceId(source), tag: (), payload, extent, watermark: at(watermark) }
+    let memory = payload.len();
+    let source = SourceId(source);
+    Arrival { source, sender: SenderId(0), tag: (), payload, memory, extent, watermark: at(watermark) }
 }
 
 /// Runs a scenario. Each line is a time in milliseconds and an event:
@@ -72,7 +82,7 @@ fn play(config: MergeConfig, scene: &str) -> String {
         if let Some((name, batch)) = event.split_once(':') {
             let (packets, watermark) = batch.split_once('|').unwrap();
             let times: Vec<u64> = packets.split_whitespace().map(|time| time.parse().unwrap()).collect();
-            merge.push(arrival(source(name).0, &times, watermark.trim().parse().unwrap()), now);
+            merge.push(arrival(source(name).0, &times, watermark.trim().parse().unwrap()), now, wall(now));
         } else if let Some(name) = event.strip_suffix(" ends") {
             merge.end(source(name));
         } else if event == "finish" {
@@ -315,23 +325,23 @@ fn source_with_a_fast_clock_does_not_disturb_the_others() {
         300: (2 until 500)
         400: (4 until 500)
         490: (5 until 500)
-        500: a10 b20 x{9000 9001} (2 until 600)
-        510: a30! (2 until 600)
-        690: b40! x9200 (1 until 890)
-        700: b45! a50!
+        500: a10 b20 x{9000 9001} x9200 (1 until 600)
+        510: a30 (1 until 600)
+        690: b40 (1 until 890)
+        700: b45 a50
         701:
         720: (2 until 920)
         900: (2 until 920)
-        925: a760! a9000!
-        930: (1 until 1130)
-        940: a895! b900! (1 until 1130)
+        925: a{760 9000}!!
+        930: b900
+        940: a895! (1 until 1140)
     ");
 }
 
 #[test]
 fn oldest_batches_are_forced_out_when_memory_is_full() {
-    let tight = MergeConfig { max_bytes: 120, ..config() };
-    // A record takes 20 bytes, so there is room for six.
+    // A record takes 20 bytes, so there is room for six, in three batches.
+    let tight = MergeConfig { max_bytes: 120 + 3 * OVERHEAD, ..config() };
     assert_snapshot!(play(tight, "
         0 a: 10 40 | 40
         1 b: 20 30 | 30
@@ -343,13 +353,13 @@ fn oldest_batches_are_forced_out_when_memory_is_full() {
         1: (4 until 200)
         2: (6 until 200)
         3: a10 b20 c25 b30 (3 until 200)
-        4: a40 c50 b60 d{70 80 90 100 110 120 130}
+        4: a40 c50 (8 until 200)
     ");
 }
 
 #[test]
 fn batches_within_the_memory_limit_wait_while_sources_gather() {
-    let tight = MergeConfig { max_bytes: 120, ..config() };
+    let tight = MergeConfig { max_bytes: 120 + 2 * OVERHEAD, ..config() };
     assert_snapshot!(play(tight, "
         0 a: 10 20 | 60
         1 b: 20 50 | 60
@@ -373,16 +383,17 @@ fn batch_is_freed_by_the_call_after_its_last_run() {
         }
     }
     let batch = |times: &[u64], source| {
-        let Arrival { source, tag, payload, extent, watermark } = arrival(source, times, 0);
+        let Arrival { source, sender, tag, payload, memory: bytes, extent, watermark } =
+            arrival(source, times, 0);
         let memory = Memory(Rc::new(payload));
-        (memory.clone(), Arrival { source, tag, payload: memory, extent, watermark })
+        (memory.clone(), Arrival { source, sender, tag, payload: memory, memory: bytes, extent, watermark })
     };
     let mut merge = Merge::new(config());
     let (first, a) = batch(&[10, 20], 0);
     let (second, b) = batch(&[15, 16], 1);
-    merge.push(a, millis(0));
-    merge.push(b, millis(0));
-    assert_eq!((merge.packets(), merge.bytes()), (4, 80));
+    merge.push(a, millis(0), at(0));
+    merge.push(b, millis(0), at(0));
+    assert_eq!((merge.packets(), merge.bytes()), (4, 80 + 2 * Merge::<Memory>::BATCH_OVERHEAD));
     let mut left = Vec::new();
     merge.finish();
     while let Some(run) = merge.next_run(millis(0)) {
@@ -398,16 +409,19 @@ fn caller_may_stop_between_runs_and_go_on_later() {
     let next = |merge: &mut Merge<Vec<u8>>, now| merge.next_run(millis(now)).map(|run| show(&run));
     let (a, b, c) = (u32::from(b'a'), u32::from(b'b'), u32::from(b'c'));
     for source in [a, b, c] {
-        merge.push(arrival(source, &[], 0), millis(0));
+        merge.push(arrival(source, &[], 0), millis(0), at(0));
     }
-    merge.push(arrival(a, &[10, 30], 30), millis(300));
-    merge.push(arrival(b, &[20, 40], 40), millis(310));
+    merge.push(arrival(a, &[10, 30], 30), millis(300), at(300));
+    merge.push(arrival(b, &[20, 40], 40), millis(310), at(310));
     assert_eq!(next(&mut merge, 499), None);
     // The window is over: the first batch is forced out, but only its first run is taken.
     assert_eq!(next(&mut merge, 500).as_deref(), Some("a10"));
-    assert_eq!((merge.packets(), merge.bytes(), merge.next_deadline()), (3, 80, Some(millis(500))));
+    assert_eq!(
+        (merge.packets(), merge.bytes(), merge.next_deadline()),
+        (3, 80 + 2 * OVERHEAD, Some(millis(500)))
+    );
     // What arrives in the meantime still takes its place.
-    merge.push(arrival(c, &[15, 25], 35), millis(501));
+    merge.push(arrival(c, &[15, 25], 35), millis(501), at(501));
     let rest: Vec<_> = std::iter::from_fn(|| next(&mut merge, 501)).collect();
     assert_eq!(rest, ["c15", "b20", "c25", "a30"]);
     // `b40` arrived later, so it may wait longer for packets of `a` and `c`.
@@ -417,10 +431,10 @@ fn caller_may_stop_between_runs_and_go_on_later() {
 
 #[test]
 fn finish_takes_over_from_a_forced_batch() {
-    let mut merge = Merge::new(MergeConfig { max_bytes: 60, ..config() });
+    let mut merge = Merge::new(MergeConfig { max_bytes: 60 + OVERHEAD, ..config() });
     let (a, b) = (u32::from(b'a'), u32::from(b'b'));
-    merge.push(arrival(a, &[10, 30], 30), millis(0));
-    merge.push(arrival(b, &[20, 40], 40), millis(0));
+    merge.push(arrival(a, &[10, 30], 30), millis(0), at(0));
+    merge.push(arrival(b, &[20, 40], 40), millis(0), at(0));
     assert_eq!(merge.next_run(millis(0)).map(|run| show(&run)).as_deref(), Some("a10"));
     merge.finish();
     let rest: Vec<_> = std::iter::from_fn(|| merge.next_run(millis(0)).map(|run| show(&run))).collect();
@@ -432,13 +446,13 @@ fn last_run_of_a_batch_can_be_read_until_the_next_call() {
     let mut merge = Merge::new(config());
     let batch = arrival(0, &[10, 20], 20);
     let bytes = batch.payload.clone();
-    merge.push(batch, millis(0));
+    merge.push(batch, millis(0), at(0));
     let run = merge.next_run(millis(200)).unwrap();
     assert_eq!((run.bytes, run.packets), (bytes.as_slice(), 2));
     // It no longer counts as queued, and its memory is freed by the next call.
-    assert_eq!((merge.packets(), merge.bytes(), merge.departing.is_some()), (0, 0, true));
+    assert_eq!((merge.packets(), merge.bytes(), merge.eras[0].is_departing()), (0, 0, true));
     assert_eq!(merge.next_run(millis(200)), None);
-    assert!(merge.departing.is_none());
+    assert!(!merge.eras[0].is_departing());
 }
 
 #[test]
@@ -485,7 +499,8 @@ struct Seen {
     sent: BTreeMap<u32, Vec<u8>>,
     left: BTreeMap<u32, Vec<u8>>,
     times: Vec<Timestamp>,
-    late: u64,
+    /// The latest time of the packets that left in order.
+    newest: Timestamp,
 }
 
 impl Seen {
@@ -494,18 +509,16 @@ impl Seen {
         let records = packet::Records::new(run.bytes);
         assert_eq!(records.count(), run.packets as usize);
         self.times.extend(records.map(|record| record.time));
-        self.late += u64::from(run.late);
-    }
-
-    /// The number of packets that are older than one before them.
-    fn out_of_order(&self) -> u64 {
-        let mut newest = Timestamp::ZERO;
-        let mut late = 0;
-        for &time in &self.times {
-            late += u64::from(time < newest);
-            newest = newest.max(time);
+        if run.late == run.packets {
+            // The run left early, or too late: it does not matter for those after it.
+            return;
         }
-        late
+        let mut late = 0;
+        for record in records {
+            late += u32::from(record.time < self.newest);
+            self.newest = self.newest.max(record.time);
+        }
+        assert_eq!(run.late, late, "packets out of order");
     }
 }
 
@@ -518,7 +531,7 @@ fn run(config: MergeConfig, events: &[Event], after: Duration, runs: usize) -> S
     let mut waiting: Vec<(MonotonicTime, u64)> = Vec::new();
     let (mut now, mut sent) = (after.as_millis() as u64, 0);
     for source in 0..6 {
-        merge.push(arrival(source, &[], 0), millis(0));
+        merge.push(arrival(source, &[], 0), millis(0), at(1_000_000));
     }
     for event in events {
         match event {
@@ -532,11 +545,13 @@ fn run(config: MergeConfig, events: &[Event], after: Duration, runs: usize) -> S
                     })
                     .collect();
                 let watermark = clock.saturating_sub(*slack);
-                let arrival = arrival(*source, &times, watermark);
+                let sender = SenderId(u64::from(source % 3));
+                let arrival = Arrival { sender, ..arrival(*source, &times, watermark) };
                 seen.sent.entry(*source).or_default().extend_from_slice(&arrival.payload);
                 sent += u64::from(arrival.extent.packets);
                 waiting.push((millis(now), sent));
-                merge.push(arrival, millis(now));
+                // No clock is ahead of the collector's.
+                merge.push(arrival, millis(now), at(now + 1_000_000));
             }
             Event::Millis(passed) => now += passed,
             Event::End(source) => merge.end(SourceId(*source)),
@@ -576,25 +591,23 @@ fn run(config: MergeConfig, events: &[Event], after: Duration, runs: usize) -> S
 proptest! {
     #[test]
     fn no_packet_is_lost_and_the_order_within_a_source_is_kept(
-        events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize,
+        events in events(false), window in 0..300_u64, max_bytes in 0..6000_usize,
     ) {
         let config = MergeConfig { window: Duration::from_millis(window), grace: Duration::from_millis(window), silence: Duration::from_millis(150), max_bytes };
         let mut seen = run(config, &events, Duration::ZERO, usize::MAX);
         seen.sent.retain(|_, bytes| !bytes.is_empty());
         prop_assert_eq!(&seen.sent, &seen.left);
-        prop_assert_eq!(seen.late, seen.out_of_order());
     }
 
     #[test]
     fn no_packet_is_lost_if_the_caller_stops_between_runs(
-        events in events(false), window in 0..300_u64, max_bytes in 0..2000_usize, runs in 0..4_usize,
+        events in events(false), window in 0..300_u64, max_bytes in 0..6000_usize, runs in 0..4_usize,
     ) {
         let window = Duration::from_millis(window);
         let config = MergeConfig { window, grace: window, silence: Duration::from_millis(150), max_bytes };
         let mut seen = run(config, &events, Duration::ZERO, runs);
         seen.sent.retain(|_, bytes| !bytes.is_empty());
         prop_assert_eq!(&seen.sent, &seen.left);
-        prop_assert_eq!(seen.late, seen.out_of_order());
     }
 
     #[test]
@@ -604,7 +617,211 @@ proptest! {
         let stays = |event: &Event| !matches!(event, Event::End(_));
         let events: Vec<_> = events.into_iter().filter(stays).collect();
         let seen = run(config, &events, hour, usize::MAX);
-        prop_assert_eq!(seen.late, 0);
         prop_assert!(seen.times.is_sorted());
     }
+}
+
+/// What a hostile source sends.
+#[derive(Clone, Debug)]
+struct Hostile {
+    source: u32,
+    /// Milliseconds between the collector's clock and the first packet, and between the packets.
+    offset: i64,
+    step: i64,
+    packets: usize,
+    watermark: u64,
+    /// Bytes per packet.
+    size: usize,
+    ends: bool,
+}
+
+fn hostile() -> impl Strategy<Value = Vec<(u64, Hostile)>> {
+    let offset = prop_oneof![
+        4 => -500..1500_i64,
+        2 => Just(80 * 365 * 86_400_000_i64),
+        1 => Just(3_600_000_i64),
+        2 => -100_000_000..0_i64,
+    ];
+    let watermark = prop_oneof![2 => 0..4000_u64, 1 => Just(u64::MAX / 2_000_000), 1 => Just(10_000_000)];
+    let what =
+        (2..9_u32, offset, -50..50_i64, 0..5_usize, watermark, 0..5000_usize, prop::bool::weighted(0.1));
+    let what = what.prop_map(|(source, offset, step, packets, watermark, size, ends)| Hostile {
+        source,
+        offset,
+        step,
+        packets,
+        watermark,
+        size,
+        ends,
+    });
+    prop::collection::vec((0..2000_u64, what), 0..150)
+}
+
+/// Two sources capture a packet every 10 ms in turn and send them every 20 and 30 ms. What they get back is in order, and
+/// nothing of it is late, while others send anything.
+fn check_honest_sources(attack: &[(u64, Hostile)]) -> Result<(), TestCaseError> {
+    const START: u64 = 200_000_000;
+    let config = MergeConfig { max_bytes: 64 << 10, ..config() };
+    let mut merge = Merge::new(config);
+    let mut left = Vec::new();
+    let mut attack = attack.to_vec();
+    attack.sort_by_key(|(when, _)| *when);
+    let mut attack = attack.into_iter().peekable();
+    for now in 0..2600 {
+        let wall = START + now;
+        while let Some((_, hostile)) = attack.next_if(|(when, _)| *when <= now) {
+            let mut payload = Vec::new();
+            for number in 0..hostile.packets as i64 {
+                let time = at(wall.saturating_add_signed(hostile.offset + number * hostile.step));
+                Record { time, original: 0, bytes: &vec![0; hostile.size] }.append_to(&mut payload);
+            }
+            let extent = Extent::of(&payload).unwrap();
+            let (source, sender) = (SourceId(hostile.source), SenderId(9));
+            let watermark = at(START.saturating_add(hostile.watermark));
+            let memory = payload.len();
+            merge.push(
+                Arrival { source, sender, tag: (), payload, memory, extent, watermark },
+                millis(now),
+                at(wall),
+            );
+            if hostile.ends {
+                merge.end(source);
+            }
+        }
+        for (source, every) in [(0, 20), (1, 30)] {
+            if now % every == 0 && now <= 2400 {
+                // The last packet was captured 5 ms ago.
+                let times = (1..=every / 10).rev().map(|back| wall - back * 10 + 5 + u64::from(source));
+                let times: Vec<u64> = times.collect();
+                let sender = SenderId(u64::from(source));
+                let batch = Arrival { sender, ..arrival(source, &times, wall - 5) };
+                merge.push(batch, millis(now), at(wall));
+            }
+        }
+        while let Some(run) = merge.next_run(millis(now)) {
+            if run.source.0 < 2 {
+                prop_assert_eq!(run.late, 0, "at {}: {}", now, run.source.0);
+                left.extend(packet::Records::new(run.bytes).map(|record| record.time));
+            }
+        }
+        prop_assert!(merge.bytes() <= config.max_bytes);
+    }
+    merge.end(SourceId(0));
+    merge.end(SourceId(1));
+    while let Some(run) = merge.next_run(millis(2600)) {
+        if run.source.0 < 2 {
+            left.extend(packet::Records::new(run.bytes).map(|record| record.time));
+        }
+    }
+    prop_assert!(left.is_sorted());
+    prop_assert_eq!(left.len(), 121 * 2 + 81 * 3);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn honest_sources_keep_their_order_whatever_others_send(attack in hostile()) {
+        check_honest_sources(&attack)?;
+    }
+}
+
+#[test]
+fn sources_of_other_eras_are_merged_apart() {
+    // Two hosts are ahead by the same 5 s; they are merged with one another, and so are the others.
+    assert_snapshot!(play(config(), "
+        0 a: | 0
+        0 b: | 0
+        0 x: | 5000
+        0 y: | 5000
+        200 a: 110 130 | 130
+        200 x: 5110 5130 | 5130
+        210 b: 120 140 | 140
+        210 y: 5120 5140 | 5140
+        220 x ends
+        220 a ends
+    "), @"
+        0:
+        0:
+        0:
+        0:
+        200: (2 until 400)
+        200: (4 until 400)
+        210: a110 b120 a130 (3 until 400)
+        210: x5110 y5120 x5130 (2 until 400)
+        220: y5140 (1 until 400)
+        220: b140
+    ");
+}
+
+#[test]
+fn a_source_that_takes_most_of_the_memory_leaves_early() {
+    let tight = MergeConfig { max_bytes: 160 + 5 * OVERHEAD, ..config() };
+    assert_snapshot!(play(tight, "
+        0 s: | 0
+        0 a: | 0
+        0 b: | 0
+        200 a: 110 130 | 130
+        201 b: 120 140 | 140
+        202 x: 150 160 | 160
+        203 x: 170 180 | 180
+        204 x: 190 | 190
+        205 x: 200 201 | 201
+        206 s: 105 | 150
+    "), @"
+        0:
+        0:
+        0:
+        200: (2 until 400)
+        201: (4 until 400)
+        202: (6 until 400)
+        203: (8 until 400)
+        204: x{150 160}!! (7 until 400)
+        205: x{170 180}!! (7 until 400)
+        206: s105 a110 b120 a130 (4 until 400)
+    ");
+}
+
+#[test]
+fn a_horizon_that_nobody_has_reached_is_taken_back() {
+    // Years ahead, and gone. A day ahead, and live.
+    assert_snapshot!(play(config(), "
+        0 x: | 900000
+        0 y: | 900000
+        0 z: | 900000
+        200 x: 900100 | 900100
+        400
+        2500 a: | 80000
+        2500 b: | 80000
+        2510 a: 80010 | 80010
+        2520 b: 80005 | 80020
+        2530 a: 80030 | 80030
+        2540 b: 80025 | 80040
+    "), @"
+        0:
+        0:
+        0:
+        200: (1 until 400)
+        400: x900100
+        2500:
+        2500:
+        2510: (1 until 2710)
+        2520: b80005! a80010
+        2530: (1 until 2730)
+        2540: b80025 a80030
+    ");
+}
+
+#[test]
+fn a_source_can_be_forgotten_when_nothing_of_it_is_queued() {
+    let mut merge = Merge::new(config());
+    assert!(merge.forget(SourceId(1)), "unknown");
+    merge.push(arrival(1, &[10], 10), millis(0), at(0));
+    merge.push(arrival(2, &[20], 20), millis(0), at(0));
+    assert!(!merge.forget(SourceId(1)));
+    merge.end(SourceId(1));
+    assert!(merge.next_run(millis(200)).is_some_and(|run| run.source == SourceId(1)));
+    assert!(merge.forget(SourceId(1)));
+    // Its slot is used again.
+    merge.push(arrival(3, &[30], 30), millis(210), at(210));
+    assert_eq!((merge.eras[0].queues().count(), merge.sources.len()), (2, 2));
 }

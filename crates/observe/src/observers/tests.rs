@@ -185,3 +185,35 @@ fn each_family_is_exposed_once() {
         assert!(families.contains(declaration.name), "{} is missing", declaration.name);
     }
 }
+
+#[test]
+fn a_forgotten_origin_leaves_nothing_behind() {
+    let observers = Observers::new(ObserversConfig { scope: Scope::SourceAndDevice, ..all() });
+    let names: Vec<(u32, Arc<str>)> = vec![(2, "veth2".into())];
+    for round in 0..3 {
+        let stays = observers.register(&origin("eth0"), &[]);
+        let goes = observers.register(&origin("any"), &names);
+        for id in [stays, goes] {
+            observe(&observers, id, 0, &[segment(1024, 1, 10)]);
+        }
+        assert!(expose(&observers).matches("device=\"any\"").count() > 10, "round {round}");
+        observers.forget(goes);
+        let text = expose(&observers);
+        assert!(!text.contains("\"any\"") && !text.contains("veth2"), "{text}");
+        assert!(text.contains("device=\"eth0\""));
+        // The number is used again.
+        assert_eq!((stays, goes), (OriginId(0), OriginId(1)));
+    }
+}
+
+#[test]
+fn a_number_is_not_used_again_during_a_scrape() {
+    let observers = Observers::new(all());
+    let first = observers.register(&origin("eth0"), &[]);
+    let snapshot = observers.snapshot();
+    observers.forget(first);
+    assert_ne!(observers.register(&origin("eth1"), &[]), first);
+    assert_eq!(snapshot.device(first, None), "eth0");
+    drop(snapshot);
+    assert_eq!(observers.register(&origin("eth2"), &[]), first);
+}

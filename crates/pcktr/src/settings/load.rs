@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
+use packet::origin::printable_name;
 use pipeline::config::{
     CaptureConfig, CaptureKeys, CollectConfig, CollectorKeys, CommonConfig, FlowBounds, Input, InputConfig,
     ObserveConfig, PairBounds, RelayConfig, StreamBounds,
@@ -197,7 +198,7 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
     let mode = match values.mode {
         Mode::Capture => ModeSettings::Capture(CaptureConfig {
             input,
-            source_name: values.source_name.unwrap_or_else(|| host_name.to_owned()),
+            source_name: values.source_name.unwrap_or_else(|| printable_name(host_name).into_owned()),
             relay: RelayConfig {
                 endpoint: values.relay_endpoint,
                 keys: values
@@ -215,6 +216,7 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
             output: values.output,
             format: values.output_format,
             merge_window: values.merge_window,
+            max_sources: values.max_sources,
             exit_on_end: values.exit_on_end,
             keys: values
                 .key_file
@@ -230,7 +232,10 @@ fn resolve(values: Values, device_given: bool, host_name: &str) -> Settings {
     let program = ProgramSettings {
         max_duration: values.max_duration,
         metrics_address: values.metrics_addrport,
+        web_config_file: values.web_config_file,
         metrics_file: values.metrics_file,
+        run_as_user: values.run_as_user,
+        sandbox: values.sandbox,
         log: values.log,
     };
     Settings { mode, program }

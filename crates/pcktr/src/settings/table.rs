@@ -8,6 +8,7 @@ use std::time::Duration;
 use batch::Compression;
 use pipeline::config::{FileOrStdio, Ports};
 use relay::{Endpoint, PublicKey};
+use sandbox::User;
 use serde::Deserialize;
 use sink::CaptureFormat;
 use tracing_subscriber::filter::Targets;
@@ -149,6 +150,14 @@ settings! {
         parse: duration(Duration::ZERO..=Duration::from_secs(60)),
     }
 
+    MAX_SOURCES => max_sources: NonZeroU32 {
+        value: COUNT, default: Text("4096"), modes: COLLECT,
+        meaning: "maximum number of sources at a time (every device of a capture is one); beyond it, batches of \
+                  new sources are rejected and counted",
+        // A source takes up to 24 KiB.
+        parse: count(NonZeroU32::MIN..=NonZeroU32::new(1 << 20).unwrap_or(NonZeroU32::MAX)),
+    }
+
     EXIT_ON_END => exit_on_end: bool {
         value: BOOLEAN, default: Text("false"), modes: COLLECT,
         meaning: "exit when all sources seen so far have ended",
@@ -250,11 +259,31 @@ settings! {
         parse: listen_address,
     }
 
+    WEB_CONFIG_FILE => web_config_file: Option<PathBuf> {
+        value: "PATH", default: Absent, modes: ALL,
+        meaning: "TLS and passwords for metrics, in the format of Prometheus' exporter-toolkit; read again when \
+                  it changes",
+        parse: optional(|text| Ok(text.into())),
+    }
+
     METRICS_FILE => metrics_file: Option<PathBuf> {
         value: "PATH", default: Absent, modes: ALL,
         meaning: "also write the metrics to this file every 15 s and at exit, for node_exporter's textfile \
                   collector",
         parse: optional(file),
+    }
+
+    RUN_AS_USER => run_as_user: Option<User> {
+        value: "USER[:GROUP]", default: Absent, modes: ALL,
+        meaning: "change to this user once devices, sockets and input files are open; for a program started as root",
+        parse: optional(|text| Ok(User::find(text)?)),
+    }
+
+    SANDBOX => sandbox: bool {
+        value: "on|off", default: Text("on"), modes: ALL,
+        meaning: "drop all capabilities, and use landlock and seccomp to restrict the program to the files, \
+                  ports and system calls that it still needs",
+        parse: choice(&[("on", true), ("off", false)]),
     }
 
     LOG => log: Targets {

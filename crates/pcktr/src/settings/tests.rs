@@ -59,9 +59,18 @@ fn defaults_of_capture() {
 
 #[test]
 fn defaults_of_collect() {
-    let CollectConfig { endpoints, output, format, merge_window, exit_on_end, keys, max_connections, common } =
-        collect(&[]);
-    assert_eq!((keys, max_connections), (None, 4096));
+    let CollectConfig {
+        endpoints,
+        output,
+        format,
+        merge_window,
+        max_sources,
+        exit_on_end,
+        keys,
+        max_connections,
+        common,
+    } = collect(&[]);
+    assert_eq!((keys, max_connections, max_sources.get()), (None, 4096, 4096));
     let [endpoint] = endpoints.as_slice() else { panic!("expected one endpoint: {endpoints:?}") };
     assert_eq!(endpoint.to_string(), "tcp://localhost:7386");
     assert_eq!((output, format), (FileOrStdio::Stdio, CaptureFormat::Pcap));
@@ -93,11 +102,29 @@ fn defaults_of_observe() {
 
 #[test]
 fn defaults_of_program() {
-    let ProgramSettings { max_duration, metrics_address, metrics_file, log } =
-        load(&[], &[]).unwrap().program;
-    assert_eq!((max_duration, metrics_file), (None, None));
+    let ProgramSettings {
+        max_duration,
+        metrics_address,
+        web_config_file,
+        metrics_file,
+        run_as_user,
+        sandbox,
+        log,
+    } = load(&[], &[]).unwrap().program;
+    assert_eq!((max_duration, web_config_file, metrics_file), (None, None, None));
     assert_eq!(metrics_address, Some(ListenAddress::Any { port: 9108 }));
+    assert_eq!((run_as_user, sandbox), (None, true));
     assert_eq!(log.to_string(), "info");
+}
+
+#[test]
+fn privileges() {
+    assert!(!load(&[("SANDBOX", "off")], &[]).unwrap().program.sandbox);
+    assert_eq!(errors(&[("SANDBOX", "yes")]), "SANDBOX: `yes` is not a valid value (use one of `on`, `off`)");
+    assert_eq!(
+        errors(&[("RUN_AS_USER", "no-such-user")]),
+        "RUN_AS_USER: `no-such-user` names no user of this host (`getent passwd` lists them; a number is a user ID)"
+    );
 }
 
 #[test]
@@ -283,7 +310,7 @@ fn all_errors_are_reported() {
     BUFFER_SIZE: `2GiB` is out of range (512KiB to 1GiB)
     PROMISCUOUS: `perhaps` is not a boolean (use `true` or `false`)
     TZSP_PORT: `37008,0` contains `0`, which is not a valid port (1 to 65535)
-    SOURCE_NAME: `a\nb` is not a valid name (use at most 255 bytes, without control characters)
+    SOURCE_NAME: `a\nb` is not a valid name: it contains the control character U+000A (use at most 255 bytes, without control characters)
     RELAY_ENDPOINT: `tcp://*:7386` names no host to send to (`*` is for a collector: name its host)
     RELAY_BUFFER: `lots` is not a valid size (for example `16MiB`; 4KiB to 1TiB)
     BATCH_BYTES: `8MiB` is out of range (4KiB to 4MiB)
@@ -339,7 +366,7 @@ fn flag_of_another_mode_is_an_error() {
 #[test]
 fn modes_use_the_settings_declared_for_them() {
     // These accept any text.
-    const FREE: [&str; 4] = ["FILTER", "READ_FILE", "OUTPUT", "DEVICE"];
+    const FREE: [&str; 5] = ["FILTER", "READ_FILE", "OUTPUT", "DEVICE", "WEB_CONFIG_FILE"];
     // These need a path with a file name.
     const FILES: [&str; 3] = ["METRICS_FILE", "KEY_FILE", "AUTHORIZED_KEYS"];
     for mode in Mode::ALL {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use packet::origin::{MAX_NAME, check_name};
 use pipeline::config::FileOrStdio;
 use relay::PublicKey;
 use tracing::level_filters::LevelFilter;
@@ -165,12 +166,13 @@ pub(super) fn port(text: &str) -> Result<u16, Fault> {
 
 /// A capture's name. It is used as a label value, in the names of pcapng interfaces and in log lines.
 pub(super) fn source_name(text: &str) -> Result<String, Fault> {
-    const LONGEST_NAME: usize = 255;
-    if text.len() > LONGEST_NAME || text.chars().any(char::is_control) {
-        let remedy = format!("use at most {LONGEST_NAME} bytes, without control characters");
-        return Err(Fault::new("is not a valid name", remedy));
+    match check_name(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(why) => {
+            let remedy = format!("use at most {MAX_NAME} bytes, without control characters");
+            Err(Fault::new(format!("is not a valid name: it {why}"), remedy))
+        }
     }
-    Ok(text.to_owned())
 }
 
 /// A public key in base64.
@@ -307,10 +309,13 @@ mod tests {
 
     #[test]
     fn names_and_files() {
-        let invalid = "is not a valid name (use at most 255 bytes, without control characters)";
+        let invalid = |why| {
+            format!("is not a valid name: it {why} (use at most 255 bytes, without control characters)")
+        };
         check(source_name("büro-1"), Ok("büro-1".to_owned()));
-        check(source_name("a\tb"), Err(invalid));
-        check(source_name(&"x".repeat(256)), Err(invalid));
+        check(source_name("a\tb"), Err(&invalid("contains the control character U+0009")));
+        check(source_name("a\u{202e}b"), Err(&invalid("contains the control character U+202E")));
+        check(source_name(&"x".repeat(256)), Err(&invalid("is longer than 255 bytes")));
         check(file("x/y.prom"), Ok(PathBuf::from("x/y.prom")));
         for bad in ["-", "/", "x/", ".."] {
             check(file(bad), Err("is not the path of a file (it must end with a file name)"));

@@ -10,7 +10,7 @@ use packet::decap::Reason;
 use prometheus::Registry;
 use prometheus::proto::MetricFamily;
 use relay::RelayHandle;
-use source::tzsp::TzspPort;
+use source::tzsp::{TzspPort, TzspPorts};
 use source::{DeviceCounts, TzspReport};
 
 use crate::{PipelineHandle, Totals};
@@ -62,9 +62,15 @@ const PORT_COUNTERS: [PortCounter; 5] = [
 ];
 const TZSP_ERRORS: Declaration =
     Declaration::counter("packeteur_tzsp_errors_total", "TZSP datagrams without a valid packet, by reason.");
+const TZSP_ROUTERS: Declaration =
+    Declaration::gauge("packeteur_tzsp_routers", "TZSP routers that sent packets within the last hour.");
+const TZSP_FORGOTTEN: Declaration = Declaration::counter(
+    "packeteur_tzsp_forgotten_routers_total",
+    "TZSP routers forgotten because they were silent for an hour, or because there were too many.",
+);
 const TZSP_UNTRACKED: Declaration = Declaration::counter(
     "packeteur_tzsp_untracked_packets_total",
-    "Packets dropped because the table of TZSP senders was full.",
+    "Packets dropped because there were too many TZSP routers, or too many new ones at once.",
 );
 const TZSP_REASSEMBLY: Declaration = Declaration::counter(
     "packeteur_tzsp_reassembly_failures_total",
@@ -119,7 +125,13 @@ impl PipelineHandle for CaptureHandle {
         registry.register(collector(declared, move || capture.families())?)?;
         if !self.tzsp.is_empty() {
             let declared = PORT_COUNTERS.map(|(declared, _)| declared);
-            let declared = declared.into_iter().chain([TZSP_ERRORS, TZSP_UNTRACKED, TZSP_REASSEMBLY]);
+            let declared = declared.into_iter().chain([
+                TZSP_ERRORS,
+                TZSP_ROUTERS,
+                TZSP_FORGOTTEN,
+                TZSP_UNTRACKED,
+                TZSP_REASSEMBLY,
+            ]);
             let tzsp = Arc::clone(&self.tzsp);
             registry.register(collector(declared, move || tzsp_families(&tzsp))?)?;
         }
@@ -181,9 +193,10 @@ fn tzsp_families(reports: &[TzspReport]) -> Vec<MetricFamily> {
             (labels(number).with("reason", reason.as_str()), errors as f64)
         })
     })));
-    let untracked: u64 = reports.iter().map(|report| report.untracked).sum();
-    families.push(TZSP_UNTRACKED.value(untracked as f64));
-    let failures: u64 = reports.iter().map(|report| report.reassembly_failures).sum();
-    families.push(TZSP_REASSEMBLY.value(failures as f64));
+    let sum = |value: fn(&TzspPorts) -> u64| reports.iter().map(value).sum::<u64>() as f64;
+    families.push(TZSP_ROUTERS.value(sum(|report| report.routers)));
+    families.push(TZSP_FORGOTTEN.value(sum(|report| report.forgotten)));
+    families.push(TZSP_UNTRACKED.value(sum(|report| report.untracked)));
+    families.push(TZSP_REASSEMBLY.value(sum(|report| report.reassembly_failures)));
     families
 }

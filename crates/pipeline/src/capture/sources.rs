@@ -66,14 +66,13 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Opens all sources before any of them runs. A device captures at most `max_snaplen` bytes per packet, whatever the
-    /// settings allow, and leaves out the relay's connections to `peers`.
+    /// settings allow.
     pub(super) fn open(
         config: &InputConfig,
         max_snaplen: u32,
-        peers: &[SocketAddr],
         context: CaptureContext,
     ) -> Result<Self, SourceError> {
-        let opener = Opener { config, max_snaplen, peers, context };
+        let opener = Opener { config, max_snaplen, context };
         let spec = FilterSpec { filter: config.filter.clone(), snaplen: config.snaplen };
         let mut sources = Self { sources: Vec::new(), devices: Vec::new(), tzsp: Vec::new() };
         match &config.input {
@@ -104,12 +103,36 @@ impl Sources {
             Input::TzspSockets(ports) => {
                 spec.compile(LinkType::ETHERNET)?;
                 let listener = TzspListener::open(ports, spec, opener.context)?;
-                info!(?ports, "receiving TZSP");
                 sources.tzsp.push(listener.report());
                 sources.sources.push(OpenSource::Tzsp(Box::new(listener)));
             }
         }
         Ok(sources)
+    }
+
+    /// Starts to capture: leaves out the relay's connections to `peers`, and logs what is captured.
+    pub(super) fn begin(&mut self, peers: &[SocketAddr]) -> Result<(), SourceError> {
+        for source in &mut self.sources {
+            match source {
+                OpenSource::Device(device) => {
+                    device.exclude_from_start(peers)?;
+                    let interface = device.interface();
+                    let (name, link_type) = (&interface.origin.device, interface.link_type);
+                    match device.tzsp_report() {
+                        Some(report) => {
+                            let ports = port_numbers(&report);
+                            info!(device = &**name, %link_type, ?ports, "capturing TZSP");
+                        }
+                        None => info!(device = &**name, %link_type, "capturing"),
+                    }
+                }
+                OpenSource::Tzsp(listener) => {
+                    info!(ports = ?port_numbers(&listener.report()), "receiving TZSP");
+                }
+                OpenSource::File(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn add_device(&mut self, name: &str, device: Device) {
@@ -123,7 +146,6 @@ impl Sources {
 struct Opener<'a> {
     config: &'a InputConfig,
     max_snaplen: u32,
-    peers: &'a [SocketAddr],
     context: CaptureContext,
 }
 
@@ -135,11 +157,8 @@ impl Opener<'_> {
             snaplen: self.config.snaplen.min(self.max_snaplen),
             buffer_size: self.config.buffer_size,
             promiscuous: self.config.promiscuous,
-            excluded: self.peers.to_vec(),
         };
-        let device = self.open(name, &config, &StagesConfig::NONE)?;
-        info!(device = name, link_type = %device.interface().link_type, "capturing");
-        Ok(device)
+        self.open(name, &config, &StagesConfig::NONE)
     }
 
     /// A device whose frames carry TZSP. `spec` applies to the packets inside.
@@ -149,16 +168,17 @@ impl Opener<'_> {
             snaplen: MAX_CAPTURED as u32,
             buffer_size: self.config.buffer_size,
             promiscuous: self.config.promiscuous,
-            excluded: self.peers.to_vec(),
         };
-        let device = self.open(name, &config, &stages(spec, Some(ports)))?;
-        info!(device = name, link_type = %device.interface().link_type, ?ports, "capturing TZSP");
-        Ok(device)
+        self.open(name, &config, &stages(spec, Some(ports)))
     }
 
     fn open(&self, name: &str, config: &DeviceConfig, stages: &StagesConfig) -> Result<Device, SourceError> {
         Ok(Device::open(name, config, stages, self.context.clone())?)
     }
+}
+
+fn port_numbers(report: &TzspReport) -> Vec<u16> {
+    report.ports().ports.iter().map(|port| port.number).collect()
 }
 
 fn stages(filter: &FilterSpec, tzsp_ports: Option<&[u16]>) -> StagesConfig {

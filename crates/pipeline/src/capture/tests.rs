@@ -130,3 +130,34 @@ fn a_file_blocks_and_a_device_drops() {
     let device = push_config(&relay, None, &input(Input::Devices(vec!["lo".to_owned()])));
     assert_eq!((device.overflow, device.buffer_bytes), (OverflowPolicy::DropOldest, 64 << 20));
 }
+
+#[test]
+fn a_thread_that_panics_stops_the_others() {
+    let stop = Stop::new();
+    let ended = StopOnPanic(stop.clone());
+    thread::spawn(move || drop(ended)).join().unwrap();
+    assert!(!stop.is_set());
+    let panics = StopOnPanic(stop.clone());
+    let thread = thread::spawn(move || {
+        let _panics = panics;
+        std::panic::resume_unwind(Box::new("a panic without a message"));
+    });
+    assert!(thread.join().is_err());
+    assert!(stop.is_set());
+}
+
+#[test]
+fn interfaces_that_ended_are_forgotten() {
+    let mut consumer = Consumer::new(observers(), None);
+    for number in 0..10 {
+        consumer.consume(batch(&format!("192.0.2.{number}"), 1));
+    }
+    assert_eq!(consumer.origins.len(), 10);
+    let known: Vec<_> = consumer.origins.iter().map(|(interface, _)| Arc::clone(interface)).collect();
+    for interface in known {
+        let template = Template::new(interface, Timestamp::ZERO);
+        let mut builder = Builder::new(template, OBSERVE_LIMITS, Order::AsTheyCame);
+        consumer.consume(builder.close(CloseInfo { ends: true, ..CloseInfo::default() }, Vec::new));
+    }
+    assert!(consumer.origins.is_empty());
+}

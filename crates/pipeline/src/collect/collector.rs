@@ -4,9 +4,10 @@ use std::io::Write;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use batch::{DecodeError, DecodedBatch};
-use ledger::{DiscardReason, Receipt, SourceStats, WriteOutcome};
+use batch::{BatchRecords, DecodedBatch, Interface};
+use ledger::{DiscardReason, Receipt, Refusal, SourceStats, WriteOutcome};
 use merge::{Arrival, Merge, MonotonicTime};
 use observe::ObservedBatch;
 use packet::{Origin, Records, SourceId, Timestamp};
@@ -15,34 +16,46 @@ use tracing::{debug, error, info, warn};
 
 use super::Shared;
 use super::clock::Now;
-use super::interfaces::{Interfaces, KnownInterface, RegisterError};
+use super::interfaces::{Interfaces, KnownInterface, MAX_LINK_TYPES, RegisterError};
 use super::log_limiter::LogLimiter;
 use super::outcomes::{Outcomes, Run};
+use super::peer::{Peer, Received, SenderIds};
+use super::rejections::Rejection;
+use super::sources::Sources;
 
 /// Bytes of batches to receive while the merge waits for further sources to appear. More would be merged out of order
 /// when memory is short.
 const MAX_GATHERED: usize = 64 << 20;
 
+/// How many lines about new and restarted sources are logged for each address and [`LOG_INTERVAL`].
+const SOURCE_LINES: u32 = 50;
+
+/// The interval of log lines about sources.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A collector. `M` holds a message, `W` is the output.
 pub(super) struct Collector<M, W> {
     interfaces: Interfaces,
-    merge: Merge<DecodedBatch<M>, Option<InterfaceId>>,
+    sources: Sources,
+    senders: SenderIds,
+    merge: Merge<BatchRecords<M>, Option<InterfaceId>>,
     writer: CaptureWriter<W>,
     outcomes: Outcomes,
     shared: Arc<Shared>,
-    loss_log: LogLimiter,
+    source_log: LogLimiter<Peer>,
+    loss_log: LogLimiter<SourceId>,
 }
 
 /// Why a message was not handled.
 #[derive(Debug)]
 pub(super) enum HandleError<M> {
-    /// It is not a valid batch.
-    Invalid(M, DecodeError),
+    /// It is not accepted.
+    Rejected(M, Rejection),
     /// The output cannot be written. The message's packets are counted as discarded.
     Output(StreamError),
 }
 
-impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
+impl<M: Received, W: Write> Collector<M, W> {
     pub(super) fn new(
         merge: merge::MergeConfig,
         writer: CaptureWriter<W>,
@@ -51,24 +64,27 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
     ) -> Self {
         Self {
             interfaces: Interfaces::default(),
+            sources: Sources::new(shared.max_sources),
+            senders: SenderIds::default(),
             merge: Merge::new(merge),
             writer,
             outcomes: Outcomes::new(max_packets),
             shared,
-            loss_log: LogLimiter::default(),
+            source_log: LogLimiter::new(SOURCE_LINES, LOG_INTERVAL),
+            loss_log: LogLimiter::new(1, LOG_INTERVAL),
         }
     }
 
-    /// Decodes a message, records it in the ledger, observes its packets and adds them to the merge.
-    pub(super) fn handle_message(&mut self, message: M, now: Now) -> Result<(), HandleError<M>> {
-        let batch =
-            DecodedBatch::decode(message).map_err(|(message, error)| HandleError::Invalid(message, error))?;
+    /// Decodes a message from `peer`, records it in the ledger, observes its packets and adds them to the merge.
+    pub(super) fn handle_message(&mut self, message: M, peer: Peer, now: Now) -> Result<(), HandleError<M>> {
+        let batch = DecodedBatch::decode(message)
+            .map_err(|(message, error)| HandleError::Rejected(message, error.into()))?;
         let (interface, new_source) = match self.interfaces.find(&batch) {
             Some(known) => (known, false),
-            None => match self.interfaces.register(&batch, &self.shared, &mut self.writer) {
+            None => match self.register(&batch, peer, now) {
                 Ok(registered) => registered,
-                Err(RegisterError::Fields(error)) => {
-                    return Err(HandleError::Invalid(batch.into_message(), error));
+                Err(RegisterError::Rejected(rejection)) => {
+                    return Err(HandleError::Rejected(batch.into_message(), rejection));
                 }
                 Err(RegisterError::Output(source, error)) => {
                     self.record_unwritable(source, &batch, now);
@@ -76,44 +92,134 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
                 }
             },
         };
-        let receipt = self.record(interface.source, &batch, now);
-        self.log(&interface.origin, new_source, &receipt, now.merge);
+        if let Err(rejection) = authorize(&batch, &interface.origin) {
+            return Err(HandleError::Rejected(batch.into_message(), rejection));
+        }
+        let receipt = match self.record(interface.source, &batch, now) {
+            Ok(receipt) => receipt,
+            Err(refusal) => return Err(HandleError::Rejected(batch.into_message(), refusal.into())),
+        };
+        batch.message().set_valid();
+        self.log(&interface, (peer, new_source), &receipt, now.merge);
         if !receipt.duplicate {
-            self.accept(batch, &interface, now);
+            self.sources.note(interface.source, batch.header().packets > 0, receipt.ended, now.merge);
+            self.accept(batch, &interface, peer, now);
+            if receipt.ended {
+                debug!(origin = %interface.origin, "source ended");
+                self.merge.end(interface.source);
+            }
         }
         Ok(())
     }
 
-    fn record(&self, source: SourceId, batch: &DecodedBatch<M>, now: Now) -> Receipt {
+    /// Registers the interface of a batch, and its source if it is new. Returns it, and whether its source is new.
+    fn register(
+        &mut self,
+        batch: &DecodedBatch<M>,
+        peer: Peer,
+        now: Now,
+    ) -> Result<(KnownInterface, bool), RegisterError> {
+        let header = batch.header();
+        let interface =
+            Interface::decode(batch.fields(), header.link_type, header.snaplen).map_err(Rejection::from)?;
+        authorize(batch, &interface.origin)?;
+        let (source, new_source) = self.source(&interface.origin, peer, now)?;
+        if new_source {
+            // Its credit has been taken.
+        } else if !self.interfaces.has_link_type(source, header.link_type) {
+            if self.interfaces.link_types(source) >= MAX_LINK_TYPES {
+                return Err(Rejection::LinkTypes.into());
+            }
+            self.sources.take_credit(peer, false, now.merge)?;
+        } else if let Err(observed) = self.sources.take_description(source, now.merge) {
+            // It changes too often: its packets count, its new interface names do not.
+            let output = self.interfaces.output(source, header.link_type);
+            return Ok((KnownInterface { source, origin: interface.origin, observed, output }, false));
+        }
+        let known = self
+            .interfaces
+            .register(batch, (source, interface), &self.shared, &mut self.writer)
+            .map_err(|error| RegisterError::Output(source, error))?;
+        if new_source {
+            self.sources.add(source, peer, known.observed, now.merge);
+        }
+        Ok((known, new_source))
+    }
+
+    /// The source of an origin, and whether it is new.
+    fn source(&mut self, origin: &Origin, peer: Peer, now: Now) -> Result<(SourceId, bool), Rejection> {
+        if let Some(known) = self.shared.ledger.lock().find(origin) {
+            return Ok((known, false));
+        }
+        if self.shared.ledger.lock().is_full() {
+            for source in self.sources.dispensable(now.merge) {
+                self.forget(source, now.wall);
+            }
+            if self.shared.ledger.lock().is_full() {
+                return Err(Rejection::MaxSources);
+            }
+        }
+        self.sources.take_credit(peer, true, now.merge)?;
+        self.shared.ledger.lock().register(origin).map_err(|ledger::LedgerFull| Rejection::MaxSources)
+    }
+
+    /// Forgets a source, unless packets of it are in the merge. An output error is left for the next packet to meet.
+    fn forget(&mut self, source: SourceId, now: Timestamp) {
+        let mut ledger = self.shared.ledger.lock();
+        let Some(stats) = ledger.stats(source) else { return };
+        if stats.buffered() > 0 || !self.merge.forget(source) {
+            return;
+        }
+        for interface in self.interfaces.forget(source) {
+            let _ = self.writer.write_counts(interface, &counts(&stats, now));
+        }
+        ledger.forget(source);
+        drop(ledger);
+        if let Some(observed) = self.sources.remove(source) {
+            self.shared.observers.forget(observed);
+        }
+    }
+
+    fn record(&self, source: SourceId, batch: &DecodedBatch<M>, now: Now) -> Result<Receipt, Refusal> {
         let bytes = batch.message().as_ref().len() as u64;
         self.shared.ledger.lock().record(source, batch.header(), bytes, now.wall)
     }
 
     /// Records a batch whose interface could not be added to the output.
     fn record_unwritable(&self, source: SourceId, batch: &DecodedBatch<M>, now: Now) {
-        if !self.record(source, batch, now).duplicate {
+        if self.record(source, batch, now).is_ok_and(|receipt| !receipt.duplicate) {
             let mut outcome = WriteOutcome::default();
             outcome.discard(DiscardReason::OutputClosed, batch.header().packets.into());
             self.shared.ledger.lock().record_output(source, &outcome);
         }
     }
 
-    fn log(&mut self, origin: &Origin, new_source: bool, receipt: &Receipt, now: MonotonicTime) {
-        if new_source {
-            info!(%origin, "new source");
-        } else if receipt.new_epoch {
-            info!(%origin, "source restarted");
+    fn log(
+        &mut self,
+        interface: &KnownInterface,
+        (peer, new_source): (Peer, bool),
+        receipt: &Receipt,
+        now: MonotonicTime,
+    ) {
+        let origin = &interface.origin;
+        if new_source || receipt.new_epoch || receipt.shared_name {
+            if self.source_log.add(peer, 1, now).is_none() {
+                debug!(%origin, new_source, shared_name = receipt.shared_name, "source line suppressed");
+            } else if receipt.shared_name {
+                warn!(%origin, "two captures share this SOURCE_NAME: give each a unique one");
+            } else if new_source {
+                info!(%origin, "new source");
+            } else {
+                info!(%origin, "source restarted");
+            }
         }
-        if receipt.shared_name {
-            warn!(%origin, "two captures share this SOURCE_NAME: give each a unique one");
-        }
-        if let Some(packets) = self.loss_log.add(receipt.missing.packets, now) {
+        if let Some(packets) = self.loss_log.add(interface.source, receipt.missing.packets, now) {
             error!(%origin, packets, "packets lost or overdue in transit");
         }
     }
 
     /// Hands a batch that is not a duplicate to the observers and the merge.
-    fn accept(&mut self, batch: DecodedBatch<M>, interface: &KnownInterface, now: Now) {
+    fn accept(&mut self, batch: DecodedBatch<M>, interface: &KnownInterface, peer: Peer, now: Now) {
         let header = *batch.header();
         self.shared.observers.observe(&ObservedBatch {
             origin: interface.observed,
@@ -122,17 +228,27 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
             records: batch.records(),
             watermark: header.watermark,
         });
+        let extent = batch.extent();
+        let payload = batch.into_records();
         let arrival = Arrival {
             source: interface.source,
+            sender: self.senders.of(peer),
             tag: interface.output,
-            extent: batch.extent(),
+            extent,
             watermark: header.watermark,
-            payload: batch,
+            memory: payload.memory(),
+            payload,
         };
-        self.merge.push(arrival, now.merge);
-        if header.ends {
-            debug!(origin = %interface.origin, "source ended");
-            self.merge.end(interface.source);
+        let ahead = self.merge.push(arrival, now.merge, now.wall);
+        if ahead && header.packets > 0 {
+            self.shared.ledger.lock().record_ahead(interface.source, header.packets.into());
+        }
+    }
+
+    /// Forgets sources that have been silent for long.
+    pub(super) fn forget_idle(&mut self, now: Now) {
+        for source in self.sources.forgettable(now.merge) {
+            self.forget(source, now.wall);
         }
     }
 
@@ -187,6 +303,11 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
         self.outcomes.is_full()
     }
 
+    /// Whether packets should be written before another message is received: memory is short.
+    pub(super) fn should_write(&self, now: MonotonicTime) -> bool {
+        self.merge.is_over_limit() || self.should_pause(now)
+    }
+
     /// Whether receiving should pause, because the merge still waits for further sources and holds enough.
     pub(super) fn should_pause(&self, now: MonotonicTime) -> bool {
         self.merge.bytes() >= MAX_GATHERED && self.merge.is_gathering(now)
@@ -228,6 +349,15 @@ impl<M: AsRef<[u8]>, W: Write> Collector<M, W> {
         };
         self.writer.finish(counts)
     }
+}
+
+/// Whether the sender of a batch may use the name of its source. If not, its connection is closed.
+fn authorize<M: Received>(batch: &DecodedBatch<M>, origin: &Origin) -> Result<(), Rejection> {
+    if batch.message().may_use(&origin.source) {
+        return Ok(());
+    }
+    batch.message().set_impostor();
+    Err(Rejection::UnauthorizedName(Arc::clone(&origin.source)))
 }
 
 /// The bytes of the first `packets` records of a run.

@@ -4,20 +4,21 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 
-use batch::{DecodeError, DecodedBatch, Interface};
+use batch::{DecodedBatch, Interface};
 use observe::OriginId;
 use packet::{LinkType, Origin, SourceId};
 use sink::{CaptureWriter, InterfaceId, StreamError};
 use tracing::warn;
 
 use super::Shared;
+use super::rejections::Rejection;
 
 /// Maximum bytes of descriptions to remember. A capture on `any` sends a new one whenever an interface appears or
 /// disappears.
 const MAX_DESCRIPTIONS: usize = 16 << 20;
 
-/// Maximum interfaces in the output. They come from the network, and the output's readers hold all of them in memory.
-const MAX_INTERFACES: usize = 16_384;
+/// Maximum link types of a source. Each makes an interface in the output, whose readers hold all of them in memory.
+pub(super) const MAX_LINK_TYPES: usize = 16;
 
 /// Maximum link types to warn about.
 const MAX_WARNINGS: usize = 16;
@@ -38,10 +39,16 @@ pub(super) struct KnownInterface {
 /// Why an interface cannot be registered.
 #[derive(Debug)]
 pub(super) enum RegisterError {
-    /// The batch's fields are invalid.
-    Fields(DecodeError),
+    /// The batch must be rejected.
+    Rejected(Rejection),
     /// The output cannot be written. The source is registered.
     Output(SourceId, StreamError),
+}
+
+impl From<Rejection> for RegisterError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
 }
 
 /// The registered interfaces.
@@ -51,8 +58,8 @@ pub(super) struct Interfaces {
     known: HashMap<Description<'static>, KnownInterface>,
     /// Bytes of the descriptions.
     description_bytes: usize,
-    /// The output's interfaces, each added once.
-    added: HashMap<(SourceId, LinkType), Option<InterfaceId>>,
+    /// The output's interfaces of each source, each added once.
+    added: HashMap<SourceId, Vec<(LinkType, Option<InterfaceId>)>>,
     /// Link types that the output cannot hold, and that were warned about.
     warned: Vec<LinkType>,
 }
@@ -80,34 +87,35 @@ impl Interfaces {
         known.get(&Description::of(batch)).cloned()
     }
 
-    /// Registers the interface of a batch with the ledger and the observers, and adds it to the output unless an
-    /// interface with its source and link type is there already. Returns it, and whether its source is new.
+    /// How many link types of a source are registered.
+    pub(super) fn link_types(&self, source: SourceId) -> usize {
+        self.added.get(&source).map_or(0, Vec::len)
+    }
+
+    /// Whether a link type of a source is registered.
+    pub(super) fn has_link_type(&self, source: SourceId, link_type: LinkType) -> bool {
+        self.added.get(&source).is_some_and(|added| added.iter().any(|(known, _)| *known == link_type))
+    }
+
+    /// The output's interface for a link type of a source.
+    pub(super) fn output(&self, source: SourceId, link_type: LinkType) -> Option<InterfaceId> {
+        self.added.get(&source)?.iter().find(|(known, _)| *known == link_type)?.1
+    }
+
+    /// Registers the interface of a batch of a registered source with the observers, and adds it to the output unless an
+    /// interface with its source and link type is there already.
     pub(super) fn register<M: AsRef<[u8]>, W: Write>(
         &mut self,
         batch: &DecodedBatch<M>,
+        (source, interface): (SourceId, Interface),
         shared: &Shared,
         writer: &mut CaptureWriter<W>,
-    ) -> Result<(KnownInterface, bool), RegisterError> {
-        let description = Description::of(batch);
-        let mut interface =
-            Interface::decode(&description.fields, description.link_type, description.snaplen)
-                .map_err(RegisterError::Fields)?;
-        let (source, new_source) = {
-            let mut ledger = shared.ledger.lock();
-            let (source, new_source) = ledger.register(&interface.origin);
-            // Sources beyond the ledger's limit share an account.
-            if let Some(account) = ledger.origin(source) {
-                interface.origin = account.clone();
-            }
-            (source, new_source)
-        };
+    ) -> Result<KnownInterface, StreamError> {
         let observed = shared.observers.register(&interface.origin, &interface.names);
-        let output = self
-            .add_to_output(source, &interface, writer)
-            .map_err(|error| RegisterError::Output(source, error))?;
+        let output = self.add_to_output(source, &interface, writer)?;
         let known = KnownInterface { source, origin: interface.origin, observed, output };
-        self.remember(description, known.clone());
-        Ok((known, new_source))
+        self.remember(Description::of(batch), known.clone());
+        Ok(known)
     }
 
     fn add_to_output<W: Write>(
@@ -117,13 +125,12 @@ impl Interfaces {
         writer: &mut CaptureWriter<W>,
     ) -> Result<Option<InterfaceId>, StreamError> {
         let link_type = interface.link_type;
-        if let Some(added) = self.added.get(&(source, link_type)) {
+        let of_source = self.added.entry(source).or_default();
+        if let Some((_, added)) = of_source.iter().find(|(known, _)| *known == link_type) {
             return Ok(*added);
         }
-        if self.added.len() >= MAX_INTERFACES {
-            return Ok(None);
-        }
         let added = writer.add_interface(interface)?;
+        of_source.push((link_type, added));
         if added.is_none() && !self.warned.contains(&link_type) && self.warned.len() < MAX_WARNINGS {
             self.warned.push(link_type);
             warn!(
@@ -132,8 +139,18 @@ impl Interfaces {
                 "discarding packets of this link type: classic pcap holds only one; set OUTPUT_FORMAT=pcapng to keep them"
             );
         }
-        self.added.insert((source, link_type), added);
         Ok(added)
+    }
+
+    /// Forgets the interfaces of a source. Returns those in the output.
+    pub(super) fn forget(&mut self, source: SourceId) -> impl Iterator<Item = InterfaceId> + use<> {
+        let bytes = &mut self.description_bytes;
+        self.known.retain(|description, known| {
+            let stays = known.source != source;
+            *bytes -= if stays { 0 } else { description.fields.len() };
+            stays
+        });
+        self.added.remove(&source).into_iter().flatten().filter_map(|(_, added)| added)
     }
 
     fn remember(&mut self, description: Description<'_>, known: KnownInterface) {
@@ -148,8 +165,11 @@ impl Interfaces {
 
     /// The interfaces in the output, and their sources, in the order in which they were added.
     pub(super) fn in_output(&self) -> impl Iterator<Item = (InterfaceId, SourceId)> {
-        let mut found: Vec<_> =
-            self.added.iter().filter_map(|((source, _), added)| Some(((*added)?, *source))).collect();
+        let of_source = |(source, added): (&SourceId, &Vec<(LinkType, Option<InterfaceId>)>)| {
+            let source = *source;
+            added.iter().filter_map(move |(_, added)| Some(((*added)?, source))).collect::<Vec<_>>()
+        };
+        let mut found: Vec<_> = self.added.iter().flat_map(of_source).collect();
         found.sort_unstable();
         found.into_iter()
     }
@@ -165,15 +185,32 @@ mod tests {
     use super::*;
     use crate::collect::collector::tests::{Batches, Failing};
 
+    fn shared() -> Arc<Shared> {
+        Shared::new(Observers::new(observe::ObserversConfig::default()), 64)
+    }
+
+    /// Registers the source and the interface of a batch.
+    fn register_one<W: Write>(
+        interfaces: &mut Interfaces,
+        batch: &DecodedBatch<Vec<u8>>,
+        shared: &Shared,
+        writer: &mut CaptureWriter<W>,
+    ) -> Result<KnownInterface, StreamError> {
+        let header = batch.header();
+        let interface = Interface::decode(batch.fields(), header.link_type, header.snaplen).unwrap();
+        let (source, _) = shared.ledger.lock().register(&interface.origin).unwrap();
+        interfaces.register(batch, (source, interface), shared, writer)
+    }
+
     /// Registers the interfaces of batches with an output in `format`; returns the outputs' interfaces.
     fn register(format: CaptureFormat, sources: &[(&str, LinkType, u32)]) -> Vec<Option<u32>> {
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = shared();
         let mut writer = CaptureWriter::new(Stream::new(Vec::new()), format).unwrap();
         let mut interfaces = Interfaces::default();
         let mut outputs = Vec::new();
         for (source, link_type, snaplen) in sources {
             let batch = Batches::new(source, *link_type).snaplen(*snaplen).decoded(&[]);
-            let (known, _) = interfaces.register(&batch, &shared, &mut writer).unwrap();
+            let known = register_one(&mut interfaces, &batch, &shared, &mut writer).unwrap();
             assert_eq!(interfaces.find(&batch).as_ref(), Some(&known));
             outputs.push(known.output.map(|InterfaceId(id)| id));
         }
@@ -200,12 +237,11 @@ mod tests {
 
     #[test]
     fn a_batch_is_found_by_link_type_snaplen_and_fields() {
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = shared();
         let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
         let mut interfaces = Interfaces::default();
         let known = Batches::new("a", LinkType::ETHERNET);
-        let (registered, new) = interfaces.register(&known.decoded(&[1]), &shared, &mut writer).unwrap();
-        assert!(new);
+        let registered = register_one(&mut interfaces, &known.decoded(&[1]), &shared, &mut writer).unwrap();
         assert_eq!(interfaces.find(&known.decoded(&[2])).as_ref(), Some(&registered));
         for other in [
             Batches::new("b", LinkType::ETHERNET),
@@ -214,35 +250,55 @@ mod tests {
         ] {
             assert_eq!(interfaces.find(&other.decoded(&[1])), None);
         }
-        // The source is not new with another description, and keeps its numbers.
+        // The source keeps its numbers with another description.
         let renamed = Batches::new("a", LinkType::ETHERNET).names(vec![(1, Arc::from("lo"))]);
-        let again = interfaces.register(&renamed.decoded(&[1]), &shared, &mut writer).unwrap();
-        assert_eq!(again, (registered, false));
+        let again = register_one(&mut interfaces, &renamed.decoded(&[1]), &shared, &mut writer).unwrap();
+        assert_eq!(again, registered);
         assert_eq!(interfaces.in_output().collect::<Vec<_>>(), [(InterfaceId(0), SourceId(0))]);
     }
 
     #[test]
     fn an_output_error_leaves_the_source_registered() {
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = shared();
         let mut writer = CaptureWriter::new(Stream::new(Failing), CaptureFormat::Pcap).unwrap();
         let mut interfaces = Interfaces::default();
         let batch = Batches::new("a", LinkType::ETHERNET).decoded(&[1]);
-        let error = interfaces.register(&batch, &shared, &mut writer).unwrap_err();
-        assert!(matches!(error, RegisterError::Output(SourceId(0), StreamError::ReaderGone)), "{error:?}");
+        let error = register_one(&mut interfaces, &batch, &shared, &mut writer).unwrap_err();
+        assert!(matches!(error, StreamError::ReaderGone), "{error:?}");
         assert_eq!(interfaces.find(&batch), None);
         assert_eq!(shared.ledger.lock().sources().count(), 1);
     }
 
     #[test]
+    fn a_forgotten_source_leaves_nothing_behind() {
+        let shared = shared();
+        let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
+        let mut interfaces = Interfaces::default();
+        let batches = [("a", LinkType::ETHERNET), ("b", LinkType::ETHERNET), ("a", LinkType::RAW)];
+        let batches = batches.map(|(source, link_type)| Batches::new(source, link_type).decoded(&[1]));
+        for batch in &batches {
+            register_one(&mut interfaces, batch, &shared, &mut writer).unwrap();
+        }
+        assert_eq!((interfaces.link_types(SourceId(0)), interfaces.link_types(SourceId(1))), (2, 1));
+        assert!(interfaces.has_link_type(SourceId(0), LinkType::RAW));
+        let forgotten: Vec<_> = interfaces.forget(SourceId(0)).collect();
+        assert_eq!(forgotten, [InterfaceId(0), InterfaceId(2)]);
+        assert_eq!(interfaces.in_output().collect::<Vec<_>>(), [(InterfaceId(1), SourceId(1))]);
+        assert_eq!(interfaces.forget(SourceId(1)).count(), 1);
+        assert!(interfaces.known.is_empty() && interfaces.added.is_empty());
+        assert_eq!(interfaces.description_bytes, 0);
+    }
+
+    #[test]
     fn descriptions_are_bounded() {
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = shared();
         let mut writer = CaptureWriter::new(Stream::new(Vec::new()), CaptureFormat::PcapNg).unwrap();
         let mut interfaces = Interfaces::default();
         // Each description takes 36 KiB.
         for index in 0..500 {
             let names = (0..512).map(|name| (name + index, Arc::from("x".repeat(64)))).collect();
             let batch = Batches::new("a", LinkType::ETHERNET).names(names).decoded(&[]);
-            interfaces.register(&batch, &shared, &mut writer).unwrap();
+            register_one(&mut interfaces, &batch, &shared, &mut writer).unwrap();
             assert!(interfaces.find(&batch).is_some());
         }
         assert!(interfaces.known.len() < 500 && interfaces.description_bytes <= MAX_DESCRIPTIONS);

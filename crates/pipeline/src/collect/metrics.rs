@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// A metric of each source: its value at a time, if it has one then.
 type SourceMetric = (Declaration, fn(&SourceStats, Timestamp) -> Option<f64>);
 
-const SOURCE_METRICS: [SourceMetric; 19] = [
+const SOURCE_METRICS: [SourceMetric; 21] = [
     (
         Declaration::counter(
             "packeteur_source_seen_packets_total",
@@ -99,8 +99,22 @@ const SOURCE_METRICS: [SourceMetric; 19] = [
         |stats, _| Some(stats.late as f64),
     ),
     (
+        Declaration::counter(
+            "packeteur_source_ahead_packets_total",
+            "Packets ahead of this host's clock by more than MERGE_WINDOW and a second. They are merged apart.",
+        ),
+        |stats, _| Some(stats.ahead as f64),
+    ),
+    (
         Declaration::counter("packeteur_source_runs_total", "Runs of the source that sent a batch."),
         |stats, _| Some(stats.epochs as f64),
+    ),
+    (
+        Declaration::counter(
+            "packeteur_source_overlapping_runs_total",
+            "Runs of the source that went on at the same time as an earlier one: two captures share its name.",
+        ),
+        |stats, _| Some(stats.overlapping_runs as f64),
     ),
     (
         Declaration::gauge(
@@ -146,10 +160,8 @@ const DISCARDED: Declaration = Declaration::counter(
     "Packets received and not written, by reason: link_type, max_packets, output_closed.",
 );
 
-const INVALID_MESSAGES: Declaration = Declaration::counter(
-    "packeteur_invalid_messages_total",
-    "Messages ignored because they are not valid batches, by reason.",
-);
+const REJECTED_BATCHES: Declaration =
+    Declaration::counter("packeteur_rejected_batches_total", "Messages that were not accepted, by reason.");
 
 const REJECTED_CONNECTIONS: Declaration = Declaration::counter(
     "packeteur_rejected_connections_total",
@@ -200,7 +212,7 @@ const COLLECTOR_METRICS: [CollectorMetric; 6] = [
 struct Snapshot {
     now: Timestamp,
     sources: Vec<(LabelSet, SourceStats)>,
-    invalid_messages: Vec<(&'static str, u64)>,
+    rejected_batches: Vec<(&'static str, u64)>,
     accepted: u64,
     connections: u64,
     rejected_connections: Vec<(&'static str, u64)>,
@@ -217,7 +229,7 @@ pub(super) fn collector(
     let declared = SOURCE_METRICS
         .map(|(declared, _)| declared)
         .into_iter()
-        .chain([DROPPED, DISCARDED, INVALID_MESSAGES, REJECTED_CONNECTIONS])
+        .chain([DROPPED, DISCARDED, REJECTED_BATCHES, REJECTED_CONNECTIONS])
         .chain(COLLECTOR_METRICS.map(|(declared, _)| declared));
     metrics::collector(declared, move || families(&snapshot(&shared, &connections, SystemTime::now().into())))
 }
@@ -232,7 +244,7 @@ fn snapshot(shared: &Shared, connections: &Connections, now: Timestamp) -> Snaps
     Snapshot {
         now,
         sources,
-        invalid_messages: shared.invalid_messages.counts().collect(),
+        rejected_batches: shared.rejections.counts().collect(),
         accepted: connections.accepted(),
         connections: connections.current(),
         rejected_connections: connections.rejections.counts().collect(),
@@ -267,7 +279,7 @@ fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         DiscardReason::ALL
             .map(|reason| (labels.clone().with("reason", reason.as_str()), stats.discarded(reason) as f64))
     })));
-    families.push(INVALID_MESSAGES.samples(by_reason(&snapshot.invalid_messages)));
+    families.push(REJECTED_BATCHES.samples(by_reason(&snapshot.rejected_batches)));
     families.push(REJECTED_CONNECTIONS.samples(by_reason(&snapshot.rejected_connections)));
     families.extend(COLLECTOR_METRICS.iter().map(|(declared, value)| declared.value(value(snapshot))));
     families
@@ -308,14 +320,15 @@ mod tests {
             clock_offset: Some(-250_000_000),
             last_received: Timestamp::from_parts(99, 0),
             ended: false,
-            shared_name: false,
+            overlapping_runs: 26,
+            ahead: 25,
         };
         let origin = Origin { source: "höst".into(), device: "192.0.2.1".into(), listen_port: Some(37008) };
         let idle = Origin { source: "idle".into(), device: "eth0".into(), listen_port: None };
         let snapshot = Snapshot {
             now: Timestamp::from_parts(100, 0),
             sources: vec![(labels(&origin), stats), (labels(&idle), SourceStats::default())],
-            invalid_messages: vec![("magic", 31), ("version", 32)],
+            rejected_batches: vec![("magic", 31), ("version", 32)],
             accepted: 41,
             connections: 40,
             rejected_connections: vec![("mechanism", 2)],
@@ -377,10 +390,18 @@ mod tests {
         # TYPE packeteur_source_late_packets_total counter
         packeteur_source_late_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 21
         packeteur_source_late_packets_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_ahead_packets_total Packets ahead of this host's clock by more than MERGE_WINDOW and a second. They are merged apart.
+        # TYPE packeteur_source_ahead_packets_total counter
+        packeteur_source_ahead_packets_total{source="höst",device="192.0.2.1",listen_port="37008"} 25
+        packeteur_source_ahead_packets_total{source="idle",device="eth0"} 0
         # HELP packeteur_source_runs_total Runs of the source that sent a batch.
         # TYPE packeteur_source_runs_total counter
         packeteur_source_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 2
         packeteur_source_runs_total{source="idle",device="eth0"} 0
+        # HELP packeteur_source_overlapping_runs_total Runs of the source that went on at the same time as an earlier one: two captures share its name.
+        # TYPE packeteur_source_overlapping_runs_total counter
+        packeteur_source_overlapping_runs_total{source="höst",device="192.0.2.1",listen_port="37008"} 26
+        packeteur_source_overlapping_runs_total{source="idle",device="eth0"} 0
         # HELP packeteur_source_up Whether the source has sent a batch in the last two seconds and has not ended.
         # TYPE packeteur_source_up gauge
         packeteur_source_up{source="höst",device="192.0.2.1",listen_port="37008"} 1
@@ -415,10 +436,10 @@ mod tests {
         packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="link_type"} 0
         packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="max_packets"} 0
         packeteur_source_discarded_packets_total{source="idle",device="eth0",reason="output_closed"} 0
-        # HELP packeteur_invalid_messages_total Messages ignored because they are not valid batches, by reason.
-        # TYPE packeteur_invalid_messages_total counter
-        packeteur_invalid_messages_total{reason="magic"} 31
-        packeteur_invalid_messages_total{reason="version"} 32
+        # HELP packeteur_rejected_batches_total Messages that were not accepted, by reason.
+        # TYPE packeteur_rejected_batches_total counter
+        packeteur_rejected_batches_total{reason="magic"} 31
+        packeteur_rejected_batches_total{reason="version"} 32
         # HELP packeteur_rejected_connections_total Connections that the collector refused or ended, by reason.
         # TYPE packeteur_rejected_connections_total counter
         packeteur_rejected_connections_total{reason="mechanism"} 2
@@ -447,9 +468,9 @@ mod tests {
     fn a_registry_accepts_the_collector() {
         let registry = prometheus::Registry::new();
         let observers = observe::Observers::new(observe::ObserversConfig::default());
-        let collector = collector(Shared::new(observers), Arc::default()).unwrap();
+        let collector = collector(Shared::new(observers, 1), Arc::default()).unwrap();
         registry.register(collector).unwrap();
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        assert!(text.contains("\npacketeur_invalid_messages_total{reason=\"magic\"} 0\n"), "{text}");
+        assert!(text.contains("\npacketeur_rejected_batches_total{reason=\"magic\"} 0\n"), "{text}");
     }
 }

@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::clock::{MergeClock, Time};
 use super::collector::{Collector, HandleError};
+use super::peer::Received;
 use super::{CollectError, Shared};
 use crate::Stop;
 
@@ -31,13 +32,10 @@ const DRAIN_POLL_TIMEOUT: Duration = Duration::from_millis(5);
 /// Where the loop receives messages.
 pub(super) trait Receive {
     /// A message that holds its bytes.
-    type Message: AsRef<[u8]>;
+    type Message: Received;
 
     /// The next message, or `None` if none arrives within `timeout`.
     fn receive(&mut self, timeout: Duration) -> Result<Option<Self::Message>, PullError>;
-
-    /// The sender's address.
-    fn peer(message: &Self::Message) -> String;
 }
 
 impl Receive for Receiver {
@@ -45,10 +43,6 @@ impl Receive for Receiver {
 
     fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, PullError> {
         Receiver::receive(self, timeout)
-    }
-
-    fn peer(message: &Message) -> String {
-        message.sender().address()
     }
 }
 
@@ -63,7 +57,7 @@ pub(super) struct CollectLoop<R: Receive, W, T> {
 }
 
 impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
-    /// See [`Collect::run`](super::Collect::run).
+    /// See [`StartedCollect::run`](super::StartedCollect::run).
     pub(super) fn run(mut self) -> Result<(), CollectError> {
         let collected = self.collect().and_then(|()| self.drain());
         let now = self.clock.now();
@@ -107,17 +101,20 @@ impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
         for received in 0..MAX_MESSAGES_PER_POLL {
             let Some(message) = self.receiver.receive(timeout)? else { return Ok(received > 0) };
             self.handle_message(message)?;
+            if self.collector.should_write(self.clock.now().merge) {
+                break;
+            }
             timeout = Duration::ZERO;
         }
         Ok(true)
     }
 
     fn handle_message(&mut self, message: R::Message) -> Result<(), CollectError> {
-        let now = self.clock.now();
-        match self.collector.handle_message(message, now) {
+        let (now, peer) = (self.clock.now(), message.peer());
+        match self.collector.handle_message(message, peer, now) {
             Ok(()) => Ok(()),
-            Err(HandleError::Invalid(message, error)) => {
-                self.shared.invalid_messages.record(&error, &R::peer(&message), now.merge);
+            Err(HandleError::Rejected(message, rejection)) => {
+                self.shared.rejections.record(&rejection, &message, now.merge);
                 Ok(())
             }
             Err(HandleError::Output(error)) => Err(error.into()),
@@ -125,8 +122,10 @@ impl<R: Receive, W: Write, T: Time> CollectLoop<R, W, T> {
     }
 
     fn write_ready(&mut self) -> Result<(), CollectError> {
-        let now = self.clock.now().merge;
-        self.output(|collector| collector.write_ready(now))
+        let now = self.clock.now();
+        self.output(|collector| collector.write_ready(now.merge))?;
+        self.collector.forget_idle(now);
+        Ok(())
     }
 
     /// Calls `write`, and tells the merge's clock how long it took.

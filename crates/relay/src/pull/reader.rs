@@ -243,7 +243,7 @@ impl Reader {
             let why = format!("has the key {key}, which may not use the SOURCE_NAME {source:?}");
             return Err(End::Failed(Failure::Peer(RejectReason::UnauthorizedName, why)));
         }
-        connection.sender.set_names(Arc::clone(names));
+        connection.sender.set_admitted(key, Arc::clone(names));
         connection.accept_key(key);
         self.set_ready(id)
     }
@@ -306,7 +306,7 @@ impl Reader {
         self.shared.connections.count_accepted();
         let secret = self.security.as_ref().map(|security| Arc::clone(&security.secret));
         let server = Server::new(secret, MAX_MESSAGE);
-        self.connections.insert(id, Connection::new(socket, server, Sender::new(id, peer), self.now));
+        self.connections.insert(id, Connection::new(socket, server, Sender::new(peer), self.now));
         // The greeting.
         if let Err(end) = self.write(id) {
             self.close(id, end);
@@ -399,7 +399,7 @@ impl Reader {
         for (id, connection) in self.connections.iter() {
             let Some(key) = &connection.key else { continue };
             match security.authorized.keys().names(key) {
-                Some(names) => connection.sender.set_names(Arc::clone(names)),
+                Some(names) => connection.sender.set_admitted(*key, Arc::clone(names)),
                 None => removed.push(id),
             }
         }

@@ -1,9 +1,11 @@
 //! Who sent a message.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use zmtp::PublicKey;
 
 use super::listener::PeerAddress;
 use crate::authorized_keys::AllowedNames;
@@ -11,25 +13,17 @@ use crate::authorized_keys::AllowedNames;
 /// A connection, as the collector's thread sees it.
 #[derive(Debug)]
 pub struct Sender {
-    /// Unique among the connections of a collector.
-    id: u64,
     address: PeerAddress,
-    /// With keys, the names that the peer's key may use.
-    names: RwLock<Option<Arc<AllowedNames>>>,
+    /// With keys, the peer's key, and the names that it may use.
+    admitted: RwLock<Option<(PublicKey, Arc<AllowedNames>)>>,
     valid: AtomicBool,
     impostor: AtomicBool,
 }
 
 impl Sender {
-    pub(super) fn new(id: u64, address: PeerAddress) -> Arc<Self> {
+    pub(super) fn new(address: PeerAddress) -> Arc<Self> {
         let (valid, impostor) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { id, address, names: RwLock::default(), valid, impostor })
-    }
-
-    /// A number that no other connection has.
-    #[must_use]
-    pub fn connection(&self) -> u64 {
-        self.id
+        Arc::new(Self { address, admitted: RwLock::default(), valid, impostor })
     }
 
     /// The peer's address; `local` for a Unix domain socket.
@@ -38,10 +32,25 @@ impl Sender {
         self.address.to_string()
     }
 
+    /// The peer's address; none for a Unix domain socket.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.address {
+            PeerAddress::Ip(address) => Some(address),
+            PeerAddress::Local => None,
+        }
+    }
+
+    /// The peer's key, if there are keys.
+    #[must_use]
+    pub fn key(&self) -> Option<PublicKey> {
+        self.admitted.read().as_ref().map(|(key, _)| *key)
+    }
+
     /// Whether the peer may send packets under this name. Without keys, everybody may use every name.
     #[must_use]
     pub fn may_use(&self, name: &str) -> bool {
-        self.names.read().as_ref().is_none_or(|names| names.allow(name))
+        self.admitted.read().as_ref().is_none_or(|(_, names)| names.allow(name))
     }
 
     /// Records that the peer sent a valid batch. When connections are scarce, those that did are the last to go.
@@ -69,7 +78,8 @@ impl Sender {
         self.address
     }
 
-    pub(super) fn set_names(&self, names: Arc<AllowedNames>) {
-        *self.names.write() = Some(names);
+    /// The peer is admitted, or its names have changed.
+    pub(super) fn set_admitted(&self, key: PublicKey, names: Arc<AllowedNames>) {
+        *self.admitted.write() = Some((key, names));
     }
 }

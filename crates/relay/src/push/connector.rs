@@ -27,6 +27,9 @@ const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the sender may try to reconnect to the same address, before another one is chosen.
 const RECONNECT_GRACE: Duration = Duration::from_secs(3);
 
+/// The most addresses of a resolution that are used. A capture excludes its connections to all of them.
+pub(super) const MAX_ADDRESSES: usize = 32;
+
 /// How long [`start`] waits for the first resolution.
 const FIRST_RESOLUTION: Duration = Duration::from_secs(1);
 
@@ -114,7 +117,7 @@ impl Connector {
 
     fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let Some((name, port)) = &self.name else { return Ok(Vec::new()) };
-        Ok((name.as_str(), *port).to_socket_addrs()?.collect())
+        Ok((name.as_str(), *port).to_socket_addrs()?.take(MAX_ADDRESSES).collect())
     }
 
     fn report_unresolved(&self, search: &mut Search, error: &io::Error) {

@@ -5,6 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use batch::Batch;
 use packet::Origin;
 
+/// Batches that end their origin, and are not dropped: two for each TZSP router that a capture can have. Any host can make
+/// up routers.
+const MAX_ENDS: usize = 8192;
+
 /// What happens when a batch does not fit into the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverflowPolicy {
@@ -32,6 +36,8 @@ pub(super) struct Queue {
     policy: OverflowPolicy,
     phase: Phase,
     batches: VecDeque<Batch>,
+    /// How many of them end their origin.
+    ends: usize,
     queued: Load,
     /// Batches that were taken out, until the kernel has all of them.
     in_flight: Load,
@@ -93,6 +99,7 @@ impl Queue {
             policy,
             phase: Phase::Open { blocking: policy == OverflowPolicy::Block },
             batches: VecDeque::new(),
+            ends: 0,
             queued: Load::default(),
             in_flight: Load::default(),
             sent: Sent::default(),
@@ -132,14 +139,17 @@ impl Queue {
             }
         }
         self.queued.add(Load::of(&batch));
+        self.ends += usize::from(batch.ends());
         self.batches.push_back(batch);
     }
 
-    /// Drops the oldest batch that does not end its source: an end uses next to no memory, and must arrive. False if
-    /// there is none.
+    /// Drops the oldest batch that does not end its source: an end uses next to no memory, and must arrive, unless there
+    /// are very many. False if there is none.
     fn drop_oldest(&mut self) -> bool {
-        let Some(at) = self.batches.iter().position(|batch| !batch.ends()) else { return false };
+        let too_many = self.ends > MAX_ENDS;
+        let Some(at) = self.batches.iter().position(|batch| too_many || !batch.ends()) else { return false };
         let Some(batch) = self.batches.remove(at) else { return false };
+        self.ends -= usize::from(batch.ends());
         self.queued.subtract(Load::of(&batch));
         self.count_dropped(&batch.interface().origin, batch.packets().into());
         true
@@ -150,8 +160,15 @@ impl Queue {
         let batch = self.batches.pop_front()?;
         self.queued.subtract(Load::of(&batch));
         self.in_flight.add(Load::of(&batch));
-        let dropped = self.dropped_by_origin.get(&batch.interface().origin).copied().unwrap_or(0);
-        Some(Dequeued { batch, dropped })
+        let origin = &batch.interface().origin;
+        let dropped = if batch.ends() {
+            self.ends -= 1;
+            // The next run of the origin counts from 0.
+            self.dropped_by_origin.remove(origin)
+        } else {
+            self.dropped_by_origin.get(origin).copied()
+        };
+        Some(Dequeued { batch, dropped: dropped.unwrap_or(0) })
     }
 
     /// A batch in flight now uses other memory than before.
@@ -203,7 +220,7 @@ impl Queue {
     /// What is left is dropped.
     pub(super) fn abandon(&mut self) {
         self.phase = Phase::Abandoned;
-        self.queued = Load::default();
+        (self.queued, self.ends) = (Load::default(), 0);
         for batch in std::mem::take(&mut self.batches) {
             self.count_dropped(&batch.interface().origin, batch.packets().into());
         }
@@ -323,6 +340,28 @@ mod tests {
         queue.push(batch("b", 6, false));
         assert_eq!(pop(&mut queue), Some((6, false, 7)));
         assert_eq!(queue.dropped_packets(), 7);
+    }
+
+    #[test]
+    fn ends_of_made_up_origins_do_not_pile_up() {
+        let mut queue = Queue::new(1, OverflowPolicy::DropOldest);
+        for number in 0..MAX_ENDS + 100 {
+            queue.push(batch(&number.to_string(), 1, true));
+        }
+        assert_eq!(queue.load().batches, MAX_ENDS as u64 + 1);
+        assert_eq!(queue.dropped_packets(), 99);
+        assert!(queue.pop().is_some_and(|dequeued| &*dequeued.batch.interface().origin.device == "99"));
+    }
+
+    #[test]
+    fn an_origin_that_starts_again_has_not_dropped_anything() {
+        let mut queue = Queue::new(1, OverflowPolicy::DropOldest);
+        queue.push(batch("a", 3, false));
+        queue.push(batch("a", 0, true));
+        assert_eq!(pop(&mut queue), Some((0, true, 3)));
+        queue.push(batch("a", 4, false));
+        assert_eq!(pop(&mut queue), Some((4, false, 0)));
+        assert!(queue.dropped_by_origin.is_empty());
     }
 
     #[test]

@@ -29,12 +29,14 @@ pub(super) struct Sender {
     retry: Retry,
     /// A batch that is not with the kernel yet.
     unsent: Option<Outgoing>,
+    /// Of the origins that have not ended.
     sent: HashMap<Origin, SentSoFar>,
 }
 
-/// What was sent of one origin.
+/// What was sent of one run of an origin.
 #[derive(Clone, Copy, Debug, Default)]
 struct SentSoFar {
+    epoch: u64,
     batches: u64,
     packets: u64,
 }
@@ -43,6 +45,8 @@ struct SentSoFar {
 struct Outgoing {
     message: Vec<u8>,
     interface: Arc<Interface>,
+    /// What was sent of its origin, if it is sent; `None` if the origin ends with it.
+    then_sent: Option<SentSoFar>,
     packets: u64,
     in_flight: InFlight,
 }
@@ -178,13 +182,13 @@ impl Sender {
     }
 
     fn count_sent(&mut self, outgoing: Outgoing) {
-        let Outgoing { message, interface, packets, in_flight } = outgoing;
-        match self.sent.get_mut(&interface.origin) {
-            Some(sent) => {
-                sent.batches += 1;
-                sent.packets += packets;
-            }
-            None => _ = self.sent.insert(interface.origin.clone(), SentSoFar { batches: 1, packets }),
+        let Outgoing { message, interface, then_sent, packets, in_flight } = outgoing;
+        match then_sent {
+            Some(sent) => match self.sent.get_mut(&interface.origin) {
+                Some(before) => *before = sent,
+                None => _ = self.sent.insert(interface.origin.clone(), sent),
+            },
+            None => _ = self.sent.remove(&interface.origin),
         }
         self.state.count_sent(packets, message.len() as u64);
         in_flight.return_buffer(message);
@@ -198,15 +202,23 @@ impl Sender {
             in_flight.resize(batch.memory());
         }
         let interface = Arc::clone(batch.interface());
-        let sent = self.sent.get(&interface.origin).copied().unwrap_or_default();
+        let (epoch, ends) = (batch.epoch(), batch.ends());
+        // Another run of the origin is numbered from 0.
+        let sent = self.sent.get(&interface.origin).filter(|sent| sent.epoch == epoch).copied();
+        let sent = sent.unwrap_or(SentSoFar { epoch, ..SentSoFar::default() });
         let packets = batch.packets().into();
+        let then_sent = (!ends).then_some(SentSoFar {
+            batches: sent.batches + 1,
+            packets: sent.packets + packets,
+            ..sent
+        });
         let message = batch.into_message(&SendInfo {
             sequence: sent.batches,
             sent_before: sent.packets,
             sent_at: SystemTime::now().into(),
             dropped_relay,
         });
-        Some(Outgoing { message, interface, packets, in_flight })
+        Some(Outgoing { message, interface, then_sent, packets, in_flight })
     }
 
     /// Ends the connection, and says why if that is not the network's fault.

@@ -17,6 +17,10 @@ use super::queue::{Dequeued, Load, Queue};
 use super::target::Target;
 use super::{OverflowPolicy, RelayStatus};
 
+/// The most addresses of the endpoint to remember, found latest: two resolutions of
+/// [`MAX_ADDRESSES`](super::connector::MAX_ADDRESSES).
+const MAX_PEER_ADDRESSES: usize = 2 * super::connector::MAX_ADDRESSES;
+
 /// The state of a relay. One lock guards it; nothing that may block is called while it is held.
 #[derive(Debug)]
 pub struct RelayState {
@@ -29,7 +33,7 @@ pub struct RelayState {
     wake: OwnedFd,
     /// For a change of the connection, the first resolution, and the end.
     lifecycle: Condvar,
-    /// Incremented when [`Guarded::peer_addresses`] grows.
+    /// Incremented when [`Guarded::peer_addresses`] gets another address.
     peer_addresses_generation: AtomicU64,
     buffers: BufferPool,
 }
@@ -42,7 +46,7 @@ struct Guarded {
     new_target: Option<Target>,
     /// Whether the sender waits to be woken.
     sender_waits: bool,
-    /// All addresses that the endpoint has resolved to.
+    /// The addresses that the endpoint has resolved to, latest last.
     peer_addresses: Vec<SocketAddr>,
     /// Whether the first resolution is over.
     resolved: bool,
@@ -171,7 +175,7 @@ impl RelayState {
         self.peer_addresses_generation.load(Ordering::Acquire)
     }
 
-    /// All addresses that the endpoint has resolved to since the start. Connections to earlier ones may live on.
+    /// The addresses that the endpoint has resolved to, latest last. Connections to earlier ones may live on.
     #[must_use]
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         self.guarded.lock().peer_addresses.clone()
@@ -264,17 +268,17 @@ impl RelayState {
         self.wake_sender(guarded);
     }
 
-    /// Adds the result of a resolution.
+    /// Adds the result of a resolution. Beyond [`MAX_PEER_ADDRESSES`], those found longest ago are forgotten.
     pub(super) fn add_peer_addresses(&self, found: &[SocketAddr]) {
         let mut guarded = self.guarded.lock();
         guarded.resolved = true;
-        let before = guarded.peer_addresses.len();
-        for address in found {
-            if !guarded.peer_addresses.contains(address) {
-                guarded.peer_addresses.push(*address);
-            }
-        }
-        if guarded.peer_addresses.len() != before {
+        let addresses = &mut guarded.peer_addresses;
+        let changed = found.iter().any(|address| !addresses.contains(address));
+        addresses.retain(|known| !found.contains(known));
+        addresses.extend_from_slice(found);
+        let excess = addresses.len().saturating_sub(MAX_PEER_ADDRESSES);
+        addresses.drain(..excess);
+        if changed {
             self.peer_addresses_generation.fetch_add(1, Ordering::Release);
         }
         drop(guarded);
@@ -384,10 +388,15 @@ pub(super) mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     pub(crate) fn batch(device: &str, packets: usize, ends: bool) -> Batch {
+        batch_of(Timestamp::ZERO, device, packets, ends)
+    }
+
+    /// A batch of the run that began at `epoch`.
+    pub(crate) fn batch_of(epoch: Timestamp, device: &str, packets: usize, ends: bool) -> Batch {
         let origin = Origin { source: "s".into(), device: device.into(), listen_port: None };
         let interface = Arc::new(Interface::new(origin, LinkType::ETHERNET, 96));
         let limits = BatchLimits { bytes: 4096, delay: Duration::ZERO };
-        let mut builder = Builder::new(Template::new(interface, Timestamp::ZERO), limits, Order::ByTime);
+        let mut builder = Builder::new(Template::new(interface, epoch), limits, Order::ByTime);
         for nanos in 0..packets {
             let time = Timestamp::from_nanos(nanos as u64);
             builder.push(&Record { time, original: 84, bytes: &[0; 84] }, || time);
@@ -522,7 +531,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn peer_addresses_accumulate() {
+    fn the_latest_peer_addresses_are_kept() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let state = state();
         state.add_peer_addresses(&[address("192.0.2.1:1")]);
@@ -531,7 +540,13 @@ pub(super) mod tests {
         assert_eq!(state.peer_addresses_generation(), 1);
         state.add_peer_addresses(&[address("192.0.2.2:1"), address("192.0.2.1:1")]);
         assert_eq!(state.peer_addresses_generation(), 2);
-        assert_eq!(state.peer_addresses(), [address("192.0.2.1:1"), address("192.0.2.2:1")]);
+        assert_eq!(state.peer_addresses(), [address("192.0.2.2:1"), address("192.0.2.1:1")]);
+        // Those found longest ago are forgotten.
+        for port in 2..=MAX_PEER_ADDRESSES as u16 {
+            state.add_peer_addresses(&[SocketAddr::from(([192, 0, 2, 3], port))]);
+        }
+        assert_eq!(state.peer_addresses().len(), MAX_PEER_ADDRESSES);
+        assert_eq!(state.peer_addresses()[0], address("192.0.2.1:1"));
         state.wait_until_resolved(HOUR);
     }
 }

@@ -104,13 +104,92 @@ fn an_idle_interface_keeps_up_with_its_source() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_does_not_stop_the_batches() {
+fn watermarks_follow_a_clock_that_is_set_back() {
     let mut batcher = batcher(Timing::Live, InterfaceOrder::Interleaved, None);
     let slot = batcher.open(interface("eth0"));
-    push(&mut batcher, slot, 3_600_000_000);
-    batcher.tick(micros(60_000), Some(micros(50_000)));
-    // The packet is an hour ahead: it waits, but the batch is looked at, and the next heartbeat is not an hour away.
-    assert!(batcher.time_until_due(micros(60_000)) <= HEARTBEAT);
+    push(&mut batcher, slot, 9_000_000);
+    // Four seconds back: the packet does not wait until the clock is there again.
+    batcher.tick(micros(5_000_000), Some(micros(4_940_000)));
+    assert_eq!(closed(&mut batcher), ["eth0 [9000000] 4940000", "eth0 [] 4940000"]);
+    // Nor does the next heartbeat, and the old time is in no watermark.
+    assert_eq!(batcher.time_until_due(micros(5_000_000)), HEARTBEAT);
+    push(&mut batcher, slot, 5_000_000);
+    batcher.tick(micros(5_060_000), Some(micros(5_000_000)));
+    assert_eq!(closed(&mut batcher), ["eth0 [5000000] 5000000"]);
+}
+
+#[test]
+fn due_times_do_not_outlive_their_clock() {
+    for timing in [Timing::Live, Timing::Piped] {
+        let mut batcher = batcher(timing, InterfaceOrder::Interleaved, None);
+        let _slot = batcher.open(interface("eth0"));
+        batcher.tick(micros(9_000_000), Some(micros(7)));
+        assert_eq!(closed(&mut batcher), ["eth0 [] 7"]);
+        // The next heartbeat is due at 9.075 s.
+        batcher.tick(micros(8_500_000), Some(micros(7)));
+        assert_eq!(closed(&mut batcher), ["eth0 [] 7"], "{timing:?}");
+        batcher.tick(micros(8_500_000), Some(micros(7)));
+        assert_eq!(closed(&mut batcher), [""; 0], "{timing:?}");
+    }
+}
+
+#[test]
+fn the_watermarks_of_a_pipe_follow_its_clock() {
+    let mut batcher = batcher(Timing::Piped, InterfaceOrder::Interleaved, None);
+    let slot = batcher.open(interface("stdin"));
+    push(&mut batcher, slot, 9_000_000);
+    push(&mut batcher, slot, 5_000_000);
+    batcher.tick(micros(20_000_000), None);
+    assert_eq!(closed(&mut batcher), ["stdin [9000000, 5000000] 5000000"]);
+}
+
+#[test]
+fn an_interface_that_starts_again_is_another_run() {
+    let mut batcher = batcher(Timing::Live, InterfaceOrder::Interleaved, None);
+    let port = batcher.open(interface("port"));
+    batcher.tick(micros(0), Some(micros(0)));
+    assert_eq!(closed(&mut batcher), ["port [] 0"]);
+    let slot = batcher.open_at(interface("router"), micros(1000), micros(1000));
+    // The merge learns of it before it has a batch.
+    assert_eq!(closed(&mut batcher), ["router [] 500"]);
+    push(&mut batcher, slot, 1000);
+    batcher.end_interface(slot);
+    let end = batcher.poll_batch().unwrap();
+    assert_eq!((end.packets(), end.ends(), end.close_info().captured), (1, true, 1));
+    assert!(!push(&mut batcher, slot, 1001), "it has ended");
+    // The clock was set back meanwhile.
+    assert_eq!(batcher.open_at(interface("router"), micros(700), micros(700)), slot, "the slot is free");
+    let start = batcher.poll_batch().unwrap();
+    assert!(start.epoch() > end.epoch(), "{} after {}", start.epoch(), end.epoch());
+    push(&mut batcher, slot, 701);
+    batcher.set_dropped(port, 1, 1);
+    batcher.end(Timestamp::ZERO);
+    let ends: Vec<_> = std::iter::from_fn(|| batcher.poll_batch()).collect();
+    assert_eq!(ends.iter().map(|batch| batch.close_info().captured).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(ends[1].epoch(), start.epoch());
+}
+
+#[test]
+fn many_interfaces_reserve_less_memory_each() {
+    let memory = |interfaces: usize| -> usize {
+        let mut batcher = batcher(Timing::Live, InterfaceOrder::Interleaved, None);
+        batcher.context.limits.bytes = 256 << 10;
+        for _ in 0..interfaces {
+            let slot = batcher.open(interface("router"));
+            push(&mut batcher, slot, 1000);
+        }
+        batcher.slots.iter().flatten().map(|state| state.builder.memory()).sum()
+    };
+    assert!(memory(1) > 256 << 10);
+    assert!(memory(4096) < 96 << 20, "{} bytes", memory(4096));
+    // While it is idle, an interface has none.
+    let mut batcher = batcher(Timing::Live, InterfaceOrder::Interleaved, None);
+    let slot = batcher.open(interface("router"));
+    push(&mut batcher, slot, 1000);
+    batcher.tick(micros(100_000), Some(micros(90_000)));
+    batcher.tick(micros(200_000), Some(micros(190_000)));
+    let head = batcher.slots[slot.0].as_ref().unwrap().builder.memory();
+    assert!(head < 200, "{head} bytes");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! A libpcap handle on a device: opened, filtered, read, waited for.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -27,8 +26,6 @@ pub struct DeviceConfig {
     pub buffer_size: u32,
     /// Whether to capture packets that are not addressed to this host.
     pub promiscuous: bool,
-    /// The addresses of the relay's connections, which are not captured.
-    pub excluded: Vec<SocketAddr>,
 }
 
 /// Why a device cannot be captured.
@@ -72,6 +69,28 @@ pub enum DeviceError {
         /// libpcap's message.
         why: String,
     },
+    /// The filter compiles, but not together with the exclusion of the relay's own connections.
+    #[error(
+        "FILTER: `{filter}` is too complex for `{device}`: it must also leave out the relay's own connections, and then: {why} (simplify it)"
+    )]
+    CombinedFilter {
+        /// The filter.
+        filter: String,
+        /// The name of the device.
+        device: String,
+        /// libpcap's message.
+        why: String,
+    },
+    /// libpcap cannot wait for the device's packets.
+    #[error(
+        "DEVICE: cannot capture on `{device}`: {why} (use `tcpdump -i {device} -U -w - | pcktr --read-file -`)"
+    )]
+    Unsupported {
+        /// The name.
+        device: String,
+        /// The reason, for example libpcap's message.
+        why: String,
+    },
     /// The device went down or disappeared.
     #[error("the capture on `{device}` ended: {why}")]
     Ended {
@@ -86,7 +105,13 @@ impl DeviceError {
     /// Whether the settings are wrong rather than the host.
     #[must_use]
     pub const fn is_setting(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Filter { .. })
+        matches!(
+            self,
+            Self::Unknown { .. }
+                | Self::Filter { .. }
+                | Self::CombinedFilter { .. }
+                | Self::Unsupported { .. }
+        )
     }
 }
 
@@ -99,11 +124,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn open(
-        name: &str,
-        config: &DeviceConfig,
-        own_traffic: &OwnTraffic,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn open(name: &str, config: &DeviceConfig) -> Result<Self, DeviceError> {
         let open_error = |error: pcap::Error| open_error(name, &error);
         let capture = Capture::from_device(name)
             .map_err(open_error)?
@@ -112,7 +133,14 @@ impl Handle {
             .promisc(config.promiscuous)
             .precision(Precision::Nano)
             .timeout(FLUSH_DELAY.as_millis() as i32);
-        let mut capture = capture.open().map_err(open_error)?.setnonblock().map_err(open_error)?;
+        let unsupported = |why: String| DeviceError::Unsupported { device: name.to_owned(), why };
+        // The crate panics where libpcap has no descriptor (pcap_fileno(3)): for D-Bus and RDMA, which cannot be set
+        // non-blocking either, and for DPDK.
+        if name.starts_with("dpdk:") {
+            return Err(unsupported("libpcap has no descriptor to wait for".to_owned()));
+        }
+        let capture = capture.open().map_err(open_error)?;
+        let mut capture = capture.setnonblock().map_err(|error| unsupported(message(&error)))?;
         // Version 2 of the cooked header has each packet's interface. libpcap before 1.10 has only version 1.
         if capture.get_datalink().0 as u32 == LinkType::LINUX_SLL.0 {
             let _ = capture.set_datalink(Linktype(LinkType::LINUX_SLL2.0 as i32));
@@ -125,11 +153,16 @@ impl Handle {
             let _ = setsockopt(&capture, IgnoreOutgoing, &true);
         }
         let mut handle = Self { name: name.into(), capture, link_type, filter: config.filter.clone() };
-        if own_traffic.filter(handle.filter.as_deref()).is_some() {
-            handle.discard_unfiltered()?;
+        if handle.filter.is_some() {
+            handle.begin(&OwnTraffic::default())?;
         }
-        handle.set_filter(own_traffic)?;
         Ok(handle)
+    }
+
+    /// Sets the filter, and discards what was captured before.
+    pub(super) fn begin(&mut self, own_traffic: &OwnTraffic) -> Result<(), DeviceError> {
+        self.discard_unfiltered()?;
+        self.set_filter(own_traffic)
     }
 
     /// Discards the packets that arrived before there was a filter. The kernel has counted them; libpcap would apply the
@@ -172,18 +205,27 @@ impl Handle {
         if let Some(user) = &user {
             self.capture.compile(user, true).map_err(|error| self.filter_error(user, &error))?;
         }
-        let Some(whole) = own_traffic.filter(user.as_deref()) else { return Ok(()) };
-        match (self.capture.filter(&whole, true), user) {
-            (Ok(()), _) => Ok(()),
-            // A link type without IP (USB, Bluetooth, …) carries no relay traffic.
-            (Err(_), Some(user)) => {
-                self.capture.filter(&user, true).map_err(|error| self.filter_error(&user, &error))
+        let capture = &self.capture;
+        let usable = own_traffic
+            .usable_filter(user.as_deref(), |filter| capture.compile(filter, true).map(drop))
+            .map_err(|error| self.combined_filter_error(user.as_deref().unwrap_or_default(), &error))?;
+        match usable {
+            Some(filter) => {
+                self.capture.filter(&filter, true).map_err(|error| self.filter_error(&filter, &error))
             }
-            (Err(_), None) => {
+            None => {
                 // Fails if there is no filter to detach.
                 let _ = SockRef::from(&self.capture).detach_filter();
                 Ok(())
             }
+        }
+    }
+
+    fn combined_filter_error(&self, filter: &str, error: &pcap::Error) -> DeviceError {
+        DeviceError::CombinedFilter {
+            filter: filter.to_owned(),
+            device: self.name.to_string(),
+            why: message(error),
         }
     }
 

@@ -21,6 +21,7 @@ use super::input::{Filled, Input};
 use super::{FileError, origin};
 use crate::Progress;
 use crate::batcher::{HEARTBEAT, InterfaceSlot, Timing};
+use crate::clock::is_due;
 use crate::context::{CaptureContext, now};
 use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
@@ -141,12 +142,14 @@ impl Reader {
     /// Reads until a batch is closed, the file ends, or a pipe has nothing more for the moment.
     pub(super) fn poll(&mut self) -> Result<Progress, FileError> {
         let is_pipe = self.input.timing() == Timing::Piped;
+        // A batch or a heartbeat is due within this time.
+        let ahead = self.context.limits.delay.max(HEARTBEAT);
         loop {
             if self.context.is_over() {
                 return self.end(Ok(()));
             }
             let due = self.buffer.opened.map_or(self.heartbeat, |opened| opened + self.context.limits.delay);
-            let timeout = if is_pipe { due.since(now()) } else { Duration::MAX };
+            let timeout = if is_pipe { due.since(now()).min(ahead) } else { Duration::MAX };
             match self.input.fill(self.buffer.memory_mut(), timeout) {
                 Ok(Filled::Bytes(_) | Filled::NothingYet) => {}
                 Ok(Filled::End) if self.buffer.is_at_boundary() => return self.end(Ok(())),
@@ -169,7 +172,10 @@ impl Reader {
             if is_pipe && self.buffer.opened.is_none() && !self.buffer.is_empty() {
                 self.buffer.opened = Some(now());
             }
-            if self.buffer.is_full() || is_pipe && now() >= due {
+            if self.buffer.is_full() || is_pipe && is_due(due, now(), ahead) {
+                if is_pipe {
+                    self.buffer.follow_clock();
+                }
                 let spare = self.spare.pop().unwrap_or_default();
                 let batch = self.buffer.close(&self.template, spare, self.context.limits.bytes, false);
                 self.heartbeat = now() + HEARTBEAT;

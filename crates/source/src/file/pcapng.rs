@@ -18,6 +18,7 @@ use super::input::{Filled, Input};
 use super::{FileError, origin};
 use crate::Progress;
 use crate::batcher::{InterfaceSlot, Timing};
+use crate::clock::latest_piped;
 use crate::context::{CaptureContext, now};
 use crate::stages::{Stages, StagesConfig};
 use crate::tzsp::TzspReport;
@@ -57,6 +58,8 @@ struct Interfaces {
     slots: HashMap<(String, LinkType), InterfaceSlot>,
     /// The latest time of any packet so far.
     latest: Timestamp,
+    /// Whether the packets come through a pipe, and follow a clock.
+    piped: bool,
 }
 
 /// An interface of the current section.
@@ -100,7 +103,8 @@ impl Reader {
             }
         };
         let stages = Stages::new(context.clone(), input.timing(), stages);
-        let interfaces = Interfaces::default();
+        let piped = input.timing() == Timing::Piped;
+        let interfaces = Interfaces { piped, ..Interfaces::default() };
         Ok(Self { input, order, buf, unread, packets: 0, interfaces, stages, context })
     }
 
@@ -246,7 +250,7 @@ impl Interfaces {
         if bytes.len() > MAX_CAPTURED {
             return Err(format!("a packet has {} bytes, more than {MAX_CAPTURED}", bytes.len()));
         }
-        self.latest = self.latest.max(time);
+        self.latest = if self.piped { latest_piped(self.latest, time) } else { self.latest.max(time) };
         Ok((interface.slot, Record { time, original: packet.original, bytes }))
     }
 }

@@ -38,6 +38,11 @@ impl TzspFromFrames {
         Self { link_type, ports: Ports(ports), fragments: Reassembler::new(limits) }
     }
 
+    /// Limits the memory for incomplete datagrams, in bytes.
+    pub(crate) const fn set_memory_limit(&mut self, bytes: usize) {
+        self.fragments.set_memory_limit(bytes);
+    }
+
     /// Takes a frame. Gives the packet in it, or the packets of the datagrams that it completes or that have timed out.
     #[inline]
     pub(crate) fn handle_frame(&mut self, frame: &Record<'_>, give: &mut impl FnMut(TzspDatagram<'_>)) {

@@ -94,7 +94,7 @@ impl TzspListener {
         }
         self.failures.update();
         self.report.update(|report| {
-            report.untracked = self.senders.untracked;
+            report.count_senders(self.senders.counts());
             report.reassembly_failures = self.failures.count;
             for (port, (_, counters)) in report.ports.iter_mut().zip(self.sockets.counters()) {
                 port.counters = *counters;
@@ -134,6 +134,7 @@ impl PacketSource for TzspListener {
                 return Err(error);
             }
         };
+        self.senders.end_idle(&mut self.packets, now());
         self.update_report();
         // All datagrams that could be read before the call have been read, unless there were too many. The kernel
         // stamps them a little earlier.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::TzspCounters;
+use crate::senders::SenderCounts;
 
 /// The counters of each TZSP port. All clones are one.
 #[derive(Clone, Debug)]
@@ -15,7 +16,11 @@ pub struct TzspReport(Arc<Mutex<TzspPorts>>);
 pub struct TzspPorts {
     /// One entry per port.
     pub ports: Vec<TzspPort>,
-    /// Packets that were dropped because the table of senders was full.
+    /// Routers that are remembered.
+    pub routers: u64,
+    /// Routers that were forgotten, because they were silent or too many.
+    pub forgotten: u64,
+    /// Packets that were dropped because there were too many routers.
     pub untracked: u64,
     /// Fragmented datagrams that could not be reassembled: by us in frames, or by the kernel for sockets, where
     /// datagrams of every protocol count.
@@ -31,6 +36,12 @@ pub struct TzspPort {
     pub counters: TzspCounters,
     /// Datagrams that the socket dropped because its receive buffer was full.
     pub dropped: u64,
+}
+
+impl TzspPorts {
+    pub(crate) fn count_senders(&mut self, counts: SenderCounts) {
+        (self.routers, self.forgotten, self.untracked) = (counts.known, counts.forgotten, counts.untracked);
+    }
 }
 
 impl TzspReport {

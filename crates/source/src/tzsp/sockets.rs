@@ -20,6 +20,10 @@ const BUFFER_WANTED: usize = 16 << 20;
 /// Calls of `recvmmsg` on one socket before the other sockets and the caller get their turn.
 const ROUNDS: usize = 64;
 
+/// Bytes to receive from one socket before the same: batches pile up meanwhile outside the relay's queue, which limits their
+/// memory. One call can exceed it, by 2 MiB.
+const MAX_BYTES: usize = 1 << 20;
+
 /// How long to sleep after datagrams were received, so that the next call finds more than a few: waking up for each of
 /// them costs more than everything else. At any rate that one core can process, a receive buffer of
 /// [`Sockets::BUFFER_NEEDED`] lasts several times as long.
@@ -30,7 +34,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Sockets {
     sockets: Vec<PortSocket>,
     recv_buffer: RecvBuffer,
-    /// Whether the last poll received something.
+    /// Bytes to receive from one socket before the other sockets and the caller get their turn.
+    max_bytes: usize,
+    /// Whether the last poll received all that there was, and that was something.
     busy: bool,
 }
 
@@ -101,7 +107,7 @@ impl Sockets {
     /// A port is in use, or needs a permission that is missing.
     pub(super) fn open(ports: &[u16]) -> Result<Self, TzspError> {
         let sockets = ports.iter().map(|&port| PortSocket::open(port)).collect::<Result<_, _>>()?;
-        Ok(Self { sockets, recv_buffer: RecvBuffer::new(), busy: false })
+        Ok(Self { sockets, recv_buffer: RecvBuffer::new(), max_bytes: MAX_BYTES, busy: false })
     }
 
     /// Waits for datagrams for at most `timeout`, and hands the packets in them to `give`.
@@ -117,15 +123,16 @@ impl Sockets {
             std::thread::sleep(PAUSE.min(timeout));
         }
         let ready = self.wait(timeout)?;
-        self.busy = ready.contains(&true);
+        let busy = ready.contains(&true);
         let mut drained = Drained::Yes;
         for (socket, ready) in self.sockets.iter_mut().zip(ready) {
             if !ready {
                 socket.look_for_drops();
-            } else if socket.receive(&mut self.recv_buffer, give)? == Drained::No {
+            } else if socket.receive(&mut self.recv_buffer, self.max_bytes, give)? == Drained::No {
                 drained = Drained::No;
             }
         }
+        self.busy = busy && drained == Drained::Yes;
         Ok(drained)
     }
 
@@ -180,12 +187,14 @@ impl PortSocket {
         Ok(Self { socket, port, buffer, dropped: 0, dropped_low: 0, counters: TzspCounters::default() })
     }
 
-    /// Receives what the socket has.
+    /// Receives what the socket has, until that is `max_bytes`.
     fn receive(
         &mut self,
         buffer: &mut RecvBuffer,
+        max_bytes: usize,
         give: &mut impl FnMut(TzspDatagram<'_>),
     ) -> Result<Drained, TzspError> {
+        let mut received = 0;
         for _ in 0..ROUNDS {
             let more = match buffer.receive(self.socket.as_fd()) {
                 Ok(more) => more,
@@ -194,10 +203,14 @@ impl PortSocket {
                 Err(error) => return Err(TzspError::Receive { port: self.port, error }),
             };
             for message in buffer.messages() {
+                received += message.bytes.len();
                 self.take(&message, give);
             }
             if !more {
                 return Ok(Drained::Yes);
+            }
+            if received >= max_bytes {
+                break;
             }
         }
         Ok(Drained::No)
@@ -355,6 +368,24 @@ mod tests {
         router.send(&train).unwrap();
         let lens: Vec<_> = poll_for(&mut sockets, 3).into_iter().map(|(_, len)| len).collect();
         assert_eq!(lens, [100, 100, 60]);
+    }
+
+    #[test]
+    fn a_poll_receives_a_bounded_amount() {
+        let mut sockets = Sockets::open(&[0]).unwrap();
+        sockets.max_bytes = 10_000;
+        let port = sockets.ports().next().unwrap();
+        let router = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..60 {
+            router.send_to(&datagram(1000), ("127.0.0.1", port)).unwrap();
+        }
+        let mut poll = || {
+            let mut packets = 0;
+            let drained = sockets.poll(Duration::from_secs(10), &mut |_| packets += 1).unwrap();
+            (packets, drained)
+        };
+        // One system call receives 32.
+        assert_eq!([poll(), poll()], [(32, Drained::No), (28, Drained::Yes)]);
     }
 
     #[test]

@@ -71,3 +71,35 @@ readOnlyRootFilesystem: true
 {{- $filter }}
 {{- end }}
 {{- end }}
+
+{{/* TLS and passwords for metrics: the variable, the mount and the volume, and how probes connect. */}}
+{{- define "packeteur.webConfigEnv" -}}
+{{- if .Values.webConfig.secret -}}
+- name: WEB_CONFIG_FILE
+  value: /etc/packeteur/web/web.yml
+{{- end }}
+{{- end }}
+
+{{- define "packeteur.webConfigMount" -}}
+{{- if .Values.webConfig.secret -}}
+- name: web-config
+  mountPath: /etc/packeteur/web
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "packeteur.webConfigVolume" -}}
+{{- with .Values.webConfig.secret -}}
+- name: web-config
+  secret:
+    secretName: {{ . }}
+    # For the fsGroup. A key that everybody may read is rejected.
+    defaultMode: 0440
+{{- end }}
+{{- end }}
+
+{{- define "packeteur.probeScheme" -}}
+{{- if .Values.webConfig.secret -}}
+scheme: {{ .Values.webConfig.scheme }}
+{{- end }}
+{{- end }}

@@ -13,13 +13,13 @@
 {{- if and (ne $values.mode "none") (not $values.devices) (not (hasKey $values.settings "TZSP_PORT")) (not (hasKey $values.settings "READ_FILE")) }}
 {{- fail "devices is empty, and neither settings.TZSP_PORT nor settings.READ_FILE is set" }}
 {{- end }}
-{{- $reserved := dict "MODE" "mode" "DEVICE" "devices" "FILTER" "filter" "OBSERVE" "observe" "RELAY_ENDPOINT" "relayEndpoint" "METRICS_ADDRPORT" "metricsPort" }}
+{{- $reserved := dict "MODE" "mode" "DEVICE" "devices" "FILTER" "filter" "OBSERVE" "observe" "RELAY_ENDPOINT" "relayEndpoint" "METRICS_ADDRPORT" "metricsPort" "WEB_CONFIG_FILE" "webConfig.secret" }}
 {{- range $name, $_ := $values.settings }}
 {{- with index $reserved $name }}
 {{- fail (printf "settings.%s: set the value `%s` instead" $name .) }}
 {{- end }}
 {{- end }}
-{{- $reserved = dict "MODE" "collector.enabled" "OBSERVE" "collector.observe" "COLLECT_ENDPOINT" "collector.ports.relay" "METRICS_ADDRPORT" "collector.ports.metrics" "OUTPUT" "collector.output" }}
+{{- $reserved = dict "MODE" "collector.enabled" "OBSERVE" "collector.observe" "COLLECT_ENDPOINT" "collector.ports.relay" "METRICS_ADDRPORT" "collector.ports.metrics" "OUTPUT" "collector.output" "WEB_CONFIG_FILE" "webConfig.secret" }}
 {{- range $name, $_ := $values.collector.settings }}
 {{- with index $reserved $name }}
 {{- fail (printf "collector.settings.%s: set the value `%s` instead" $name .) }}

@@ -9,18 +9,20 @@ use packet::{LinkType, Record, Records};
 use sink::{CaptureFormat, Stream};
 
 use super::*;
+use crate::collect::rejections::RejectReason;
 
 /// Encodes the batches of one source.
 #[derive(Clone)]
 pub(in crate::collect) struct Batches {
     interface: Interface,
     packet_len: usize,
+    epoch: u64,
 }
 
 impl Batches {
     pub(in crate::collect) fn new(source: &str, link_type: LinkType) -> Self {
         let origin = Origin { source: source.into(), device: "eth0".into(), listen_port: None };
-        Self { interface: Interface::new(origin, link_type, 96), packet_len: 4 }
+        Self { interface: Interface::new(origin, link_type, 96), packet_len: 4, epoch: 1 }
     }
 
     pub(in crate::collect) fn snaplen(mut self, snaplen: u32) -> Self {
@@ -30,6 +32,11 @@ impl Batches {
 
     pub(in crate::collect) fn names(mut self, names: Vec<(u32, Arc<str>)>) -> Self {
         self.interface.names = names;
+        self
+    }
+
+    fn epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
         self
     }
 
@@ -46,7 +53,7 @@ impl Batches {
         packets: &[u64],
         info: CloseInfo,
     ) -> Vec<u8> {
-        let template = Template::new(Arc::new(self.interface.clone()), Timestamp::from_nanos(1));
+        let template = Template::new(Arc::new(self.interface.clone()), Timestamp::from_nanos(self.epoch));
         let limits = BatchLimits { bytes: 1 << 20, delay: Duration::ZERO };
         let mut builder = Builder::new(template, limits, Order::AsTheyCame);
         for nanos in packets {
@@ -122,7 +129,7 @@ impl Bench {
     }
 
     fn with_format(format: CaptureFormat, max_packets: u64, breaks_at: Option<usize>) -> Self {
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()), 64);
         let file = File { breaks_at, ..File::default() };
         let writer = CaptureWriter::new(Stream::new(file.clone()), format).unwrap();
         let limit = NonZeroU64::new(max_packets);
@@ -148,9 +155,24 @@ impl Bench {
         self.handle_message(source.message(sequence, sent_before, &[], info)).unwrap();
     }
 
+    /// Handles a heartbeat of a source at an address. Returns why it is rejected.
+    fn announce(&mut self, address: &str, source: &str) -> Option<RejectReason> {
+        let message = ethernet(source).message(0, 0, &[], CloseInfo::default());
+        let now = self.now();
+        match self.collector.handle_message(message, Peer::at(address.parse().ok()), now) {
+            Ok(()) => None,
+            Err(HandleError::Rejected(_, rejection)) => Some(rejection.reason()),
+            Err(HandleError::Output(error)) => panic!("{error}"),
+        }
+    }
+
+    fn sources(&self) -> Vec<String> {
+        self.shared.ledger.lock().sources().map(|(origin, _)| origin.source.to_string()).collect()
+    }
+
     fn handle_message(&mut self, message: Vec<u8>) -> Result<(), HandleError<Vec<u8>>> {
         let now = self.now();
-        self.collector.handle_message(message, now)
+        self.collector.handle_message(message, Peer::Other, now)
     }
 
     /// Lets time pass and writes what is due.
@@ -277,11 +299,11 @@ fn invalid_messages_are_returned_with_the_reason() {
     let mut broken = ethernet("a").message(0, 0, &[], CloseInfo::default());
     // The first field's length.
     broken[106] = 255;
-    for (message, reason) in [(b"hello".to_vec(), "magic"), (broken, "field")] {
-        let Err(HandleError::Invalid(returned, error)) = bench.handle_message(message.clone()) else {
-            panic!("{reason}: the message was accepted")
+    for (message, reason) in [(b"hello".to_vec(), RejectReason::Magic), (broken, RejectReason::Field)] {
+        let Err(HandleError::Rejected(returned, rejection)) = bench.handle_message(message.clone()) else {
+            panic!("{reason:?}: the message was accepted")
         };
-        assert_eq!((returned, error.reason()), (message, reason));
+        assert_eq!((returned, rejection.reason()), (message, reason));
     }
     assert_eq!(bench.shared.ledger.lock().sources().count(), 0);
 }
@@ -353,4 +375,83 @@ fn interface_statistics_add_up_the_losses() {
         counts(&stats, at),
         InterfaceCounts { at, received: 101, dropped_interface: 2, dropped_system: 13, delivered: 50 }
     );
+}
+
+#[test]
+fn the_five_thousandth_source_is_as_welcome_as_the_first() {
+    // 64 sources at a time.
+    let mut bench = Bench::with_format(CaptureFormat::PcapNg, 0, None);
+    for number in 0..500 {
+        let source = ethernet(&number.to_string());
+        bench.handle(&source, 0, 0, &[number]);
+        bench.handle_end(&source, 1, 1);
+        bench.write_after(300_000).unwrap();
+        let now = bench.now();
+        bench.collector.forget_idle(now);
+    }
+    assert!(bench.sources().len() <= 13, "{:?}", bench.sources());
+    assert_eq!(bench.collector.interfaces.in_output().count(), bench.sources().len());
+}
+
+#[test]
+fn sources_that_are_alive_are_not_displaced() {
+    let mut bench = Bench::new(0, None);
+    for number in 0..40 {
+        let rejected = (number >= 32).then_some(RejectReason::MaxSources);
+        assert_eq!(bench.announce("192.0.2.1", &format!("a{number}")), rejected);
+        assert_eq!(bench.announce("192.0.2.2", &format!("b{number}")), rejected);
+    }
+    bench.now += 9_000;
+    assert_eq!(bench.announce("192.0.2.3", "c"), Some(RejectReason::MaxSources));
+    // They are silent, and have never sent a packet.
+    bench.now += 2_000;
+    assert_eq!(bench.announce("192.0.2.3", "c"), None);
+    assert!(bench.sources().contains(&"c".to_owned()));
+    assert_eq!(bench.sources().len(), 61);
+}
+
+#[test]
+fn a_source_has_a_bounded_number_of_link_types() {
+    let mut bench = Bench::with_format(CaptureFormat::PcapNg, 0, None);
+    let reasons: Vec<_> = (0..20)
+        .map(|link_type| {
+            let batches = Batches::new("a", LinkType(link_type));
+            bench.handle_message(batches.message(link_type.into(), 0, &[], CloseInfo::default()))
+        })
+        .filter_map(|handled| match handled {
+            Err(HandleError::Rejected(_, rejection)) => Some(rejection.reason()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, [RejectReason::LinkTypes; 4]);
+    assert_eq!(bench.collector.interfaces.in_output().count(), 16);
+}
+
+#[test]
+fn packets_ahead_of_the_clock_are_counted() {
+    let mut bench = Bench::new(0, None);
+    let hour = 3_600_000_000_000;
+    bench.handle(&ethernet("a"), 0, 0, &[10, 20]);
+    bench.handle(&ethernet("b"), 0, 0, &[hour, hour + 1, hour + 2]);
+    assert_eq!((bench.stats(0).ahead, bench.stats(1).ahead), (0, 3));
+}
+
+#[test]
+fn a_name_that_the_key_may_not_use_leaves_no_trace() {
+    let mut bench = Bench::new(u64::MAX, None);
+    assert_eq!(bench.announce("192.0.2.1", "forbidden"), Some(RejectReason::UnauthorizedName));
+    assert_eq!(bench.announce("192.0.2.1", "allowed"), None);
+    assert_eq!(bench.sources(), ["allowed"]);
+}
+
+#[test]
+fn the_end_of_a_run_is_not_the_end_of_its_source() {
+    let mut bench = Bench::new(0, None);
+    bench.handle(&ethernet("a"), 0, 0, &[10]);
+    bench.handle_end(&ethernet("a").epoch(u64::MAX), 0, 0);
+    bench.write_after(300).unwrap();
+    assert!(!bench.collector.has_ended(bench.now().wall));
+    assert!(bench.stats(0).is_up(bench.now().wall, Duration::from_secs(2)));
+    bench.handle_end(&ethernet("a"), 1, 1);
+    assert!(bench.collector.has_ended(bench.now().wall));
 }

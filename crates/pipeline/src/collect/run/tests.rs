@@ -45,10 +45,6 @@ impl Receive for Arrivals {
         }
         Ok(message)
     }
-
-    fn peer(_: &Vec<u8>) -> String {
-        "192.0.2.1".to_owned()
-    }
 }
 
 /// A collector of these messages that is stopped after 10 s.
@@ -66,7 +62,7 @@ impl Bench {
 
     fn with_output(messages: Vec<(u64, Vec<u8>)>, breaks_at: Option<usize>, max_packets: u64) -> Self {
         let (time, stop) = (FakeTime::default(), Stop::new());
-        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()));
+        let shared = Shared::new(Observers::new(observe::ObserversConfig::default()), 64);
         let file = File { breaks_at, ..File::default() };
         let writer = CaptureWriter::new(Stream::new(file.clone()), CaptureFormat::Pcap).unwrap();
         let limit = std::num::NonZeroU64::new(max_packets);
@@ -188,6 +184,6 @@ fn invalid_messages_are_counted_and_others_are_written() {
     let (ended, _, written) = bench.run();
     ended.unwrap();
     assert_eq!(written, [10]);
-    let counts: Vec<_> = shared.invalid_messages.counts().filter(|(_, count)| *count > 0).collect();
+    let counts: Vec<_> = shared.rejections.counts().filter(|(_, count)| *count > 0).collect();
     assert_eq!(counts, [("magic", 2)]);
 }

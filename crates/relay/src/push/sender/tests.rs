@@ -7,7 +7,7 @@ use std::thread;
 use batch::DecodedBatch;
 use zmtp::SecretKey;
 
-use super::super::state::tests::{batch, state};
+use super::super::state::tests::{batch, batch_of, state};
 use super::*;
 use crate::{AuthorizedKeysFile, BindAddress, Message, Pull, PullConfig, Receiver, Security};
 
@@ -70,6 +70,25 @@ fn batches_are_numbered_per_origin_in_the_order_of_the_queue() {
     assert_eq!((status.connected, status.sent_packets, status.queued_packets), (true, 16, 0));
     assert!(status.sent_bytes > 16 * 84);
     assert!(state.take_buffer().capacity() > 0);
+}
+
+#[test]
+fn another_run_of_an_origin_is_numbered_from_0() {
+    let (state, path) = (state(), path("runs"));
+    let receiver = collector(&path);
+    let mut sender = sender(&state, &path);
+    let run = |secs| packet::Timestamp::from_parts(secs, 0);
+    let mut numbers = Vec::new();
+    // The second run has an end, the first one has lost it.
+    for (epoch, ends) in [(1, false), (1, false), (2, false), (2, true), (3, false)] {
+        state.send(batch_of(run(epoch), "a", 5, ends));
+        step_until(&mut sender, |state| state.status().queued_packets == 0);
+        let (_, sequence, sent_before, _) = received(&receiver);
+        numbers.push((sequence, sent_before));
+        // Origins that have ended are forgotten.
+        assert_eq!(sender.sent.len(), usize::from(!ends));
+    }
+    assert_eq!(numbers, [(0, 0), (1, 5), (0, 0), (1, 5), (0, 0)]);
 }
 
 #[test]

@@ -7,7 +7,11 @@ use packet::Timestamp;
 use packet::record::{self, Extent, HEADER_LEN, MAX_CAPTURED};
 
 use super::Format;
+use crate::clock::latest_piped;
 use crate::context::Quota;
+
+/// A sub-second part from here on is invalid. It is carried over into the seconds.
+const NANOS_PER_SEC: u32 = 1_000_000_000;
 
 /// The memory of a batch, into which the file is read: whole records, followed by what is not a whole record yet.
 #[derive(Debug)]
@@ -111,10 +115,14 @@ impl BatchBuffer {
         let fraction = self.format.u32_at(&self.buf, at + 4);
         let nanos = u64::from(secs) * 1_000_000_000 + u64::from(fraction) * u64::from(self.format.unit);
         // Limited to what a record can hold: the year 2106.
-        let (secs, fraction) = Timestamp::from_nanos(nanos).to_parts();
-        let time = Timestamp::from_parts(secs, fraction);
+        let (held_secs, held_nanos) = Timestamp::from_nanos(nanos).to_parts();
+        let time = Timestamp::from_parts(held_secs, held_nanos);
         let end = at + self.format.header_len + captured;
         if self.format.is_native() {
+            if fraction >= NANOS_PER_SEC {
+                // Only the time: the lengths are valid.
+                self.buf[at..at + 8].copy_from_slice(&record::header(time, 0, 0)[..8]);
+            }
             self.records_end = end;
         } else {
             let original = self.format.u32_at(&self.buf, at + 12);
@@ -127,6 +135,14 @@ impl BatchBuffer {
         self.unread = end;
         self.extent.add(time);
         self.latest = self.latest.max(time);
+    }
+
+    /// The packets come through a pipe: if those of this batch show that the clock of their host was set back, their
+    /// latest time counts, not that of the batches before.
+    pub(super) fn follow_clock(&mut self) {
+        if !self.is_empty() {
+            self.latest = latest_piped(self.latest, self.extent.latest);
+        }
     }
 
     /// Closes the batch. What is not a whole record yet goes into the next one, which has room for `bytes` of records.
