@@ -19,6 +19,7 @@ use pipeline::{
     StartedCollect, Stop,
 };
 use prometheus::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Mechanisms, Sandbox, User};
 use tracing::{error, info};
 use web::{Metrics, MetricsFile, Page, Readiness, Server, Site, Status, WebConfig, WebConfigError};
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     if let ModeSettings::Keygen(path) = &settings.mode {
         return keygen(path);
     }
+    raise_descriptor_limit();
     libraries::tune_allocator();
     logging::start(settings.program.log.clone());
     match run(&settings) {
@@ -65,6 +67,14 @@ fn is_setting(error: &anyhow::Error) -> bool {
     error.is::<WebConfigError>()
         || error.downcast_ref::<CaptureError>().is_some_and(CaptureError::is_setting)
         || error.downcast_ref::<CollectError>().is_some_and(CollectError::is_setting)
+}
+
+/// Raises the limit of file descriptors as far as this process may. The usual soft limit of 1024 is for programs that use
+/// select(2), and too low for the connections of a collector.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What fails stays as it was: `Pull` tells how many connections fit.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Makes a key, unless there is one, and prints its public key.

@@ -86,6 +86,12 @@ impl Capture {
     /// # Errors
     /// A source cannot be opened.
     pub fn open(config: &CaptureConfig, stop: &Stop) -> Result<Self, CaptureError> {
+        if config.relay.keys.is_none() && !config.relay.endpoint.is_local() {
+            warn!(
+                "the relay is not encrypted: anyone on the path to RELAY_ENDPOINT can read the packets (set KEY_FILE and \
+                 COLLECTOR_KEY)"
+            );
+        }
         let keys = config.relay.keys.as_ref().map(|keys| push_keys(keys, &config.source_name)).transpose()?;
         let context = CaptureContext {
             source: config.source_name.as_str().into(),

@@ -105,6 +105,12 @@ impl Listener {
     /// The keys cannot be used, or an endpoint cannot be resolved or is not available.
     pub fn open(config: &CollectConfig) -> Result<Self, CollectError> {
         let security = config.keys.as_ref().map(security).transpose()?;
+        if security.is_none() && !config.endpoints.iter().all(Endpoint::is_local) {
+            warn!(
+                "the relay is not encrypted, and everybody who reaches COLLECT_ENDPOINT can send packets (set KEY_FILE and \
+                 AUTHORIZED_KEYS)"
+            );
+        }
         let addresses =
             config.endpoints.iter().map(Endpoint::bind_addresses).collect::<Result<Vec<_>, _>>()?;
         let config = PullConfig { security, max_connections: config.max_connections };

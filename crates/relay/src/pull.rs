@@ -20,6 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, getrlimit};
 use zmtp::SecretKey;
 
 use crate::authorized_keys::AuthorizedKeysFile;
@@ -220,6 +221,7 @@ impl Pull {
     /// There is no thread or file descriptor available.
     pub fn start(self) -> Result<Receiver, PullError> {
         let Self { listeners, config: PullConfig { security, max_connections }, shared, .. } = self;
+        let max_connections = affordable(max_connections);
         let reader = Reader::new(listeners, Arc::clone(&shared), security, max_connections);
         let reader = reader.map_err(PullError::Start)?;
         let closing = CloseOnDrop(Arc::clone(&shared));
@@ -232,6 +234,24 @@ impl Pull {
             .map_err(PullError::Start)?;
         Ok(Receiver { shared, thread: Some(thread) })
     }
+}
+
+/// File descriptors that are left for everything but the connections of captures: devices, files and metrics.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// As many connections as there are file descriptors for.
+fn affordable(max_connections: usize) -> usize {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return max_connections };
+    let affordable = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2);
+    let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
+    if affordable < max_connections {
+        tracing::warn!(
+            connections = affordable,
+            "the limit of file descriptors ({limit}) allows fewer connections than MAX_CONNECTIONS: raise it \
+             (LimitNOFILE=, ulimit -Hn)"
+        );
+    }
+    affordable.min(max_connections)
 }
 
 /// Closes the queue when the receiving thread ends, also by a panic: nobody must wait for messages that cannot come.

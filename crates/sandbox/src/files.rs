@@ -38,7 +38,7 @@ pub(crate) struct FileRules {
     pub(crate) read: Vec<PathBuf>,
     /// Where files are created, written, renamed and removed.
     pub(crate) replace: Vec<PathBuf>,
-    /// Where Unix domain sockets are created and removed.
+    /// Where Unix domain sockets are removed.
     pub(crate) sockets: Vec<PathBuf>,
 }
 

@@ -60,9 +60,6 @@ fn enforce(permissions: &Permissions) -> Result<Option<ABI>, RulesetError> {
     if network.names {
         ruleset = ruleset.add_rule(NetPort::new(DNS_PORT, AccessNet::ConnectTcp))?;
     }
-    for port in &network.listen {
-        ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
-    }
     let status = ruleset.restrict_self()?;
     Ok(match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => None,
@@ -74,7 +71,7 @@ fn enforce(permissions: &Permissions) -> Result<Option<ABI>, RulesetError> {
 fn add_files(mut ruleset: RulesetCreated, rules: &FileRules) -> Result<RulesetCreated, RulesetError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let replace = make_bitflags!(AccessFs::{MakeReg | ReadFile | RemoveFile | Truncate | WriteFile});
-    let sockets = make_bitflags!(AccessFs::{MakeSock | RemoveFile});
+    let sockets = AccessFs::RemoveFile.into();
     for (paths, access) in [(&rules.read, read), (&rules.replace, replace), (&rules.sockets, sockets)] {
         for path in paths {
             ruleset = add_file(ruleset, path, access)?;

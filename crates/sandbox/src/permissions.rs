@@ -28,8 +28,6 @@ pub struct Network {
     pub unix: bool,
     /// Whether it connects to Unix domain sockets in the abstract namespace.
     pub abstract_unix: bool,
-    /// TCP ports that it listens on later.
-    pub listen: Vec<u16>,
 }
 
 impl Permissions {

@@ -71,7 +71,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
     libc::SYS_shutdown,
-    libc::SYS_listen,
     // Memory.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -236,7 +235,7 @@ pub(crate) fn allowed(network: &Network) -> Result<Rules, BackendError> {
 
 /// The rules for opening sockets.
 fn sockets(network: &Network) -> Result<Rules, BackendError> {
-    let Network { tcp_ports, names, unix, abstract_unix, listen } = network;
+    let Network { tcp_ports, names, unix, abstract_unix } = network;
     let mut rules = Vec::new();
     let mut allow = |family: i32, kind: i32, protocols: &[i32]| {
         protocols.iter().try_for_each(|protocol| {
@@ -249,7 +248,7 @@ fn sockets(network: &Network) -> Result<Rules, BackendError> {
         })
     };
     // Without the protocol, MPTCP and SCTP would evade landlock's rules about TCP.
-    if *names || !tcp_ports.is_empty() || !listen.is_empty() {
+    if *names || !tcp_ports.is_empty() {
         for family in [libc::AF_INET, libc::AF_INET6] {
             allow(family, libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP])?;
         }
@@ -268,7 +267,12 @@ fn sockets(network: &Network) -> Result<Rules, BackendError> {
     if rules.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(vec![(libc::SYS_socket, rules), (libc::SYS_connect, Vec::new()), (libc::SYS_bind, Vec::new())])
+    let mut calls = vec![(libc::SYS_socket, rules), (libc::SYS_connect, Vec::new())];
+    if *names {
+        // getaddrinfo(3) binds its netlink socket.
+        calls.push((libc::SYS_bind, Vec::new()));
+    }
+    Ok(calls)
 }
 
 /// A rule whose conditions must all hold, each about the lower 32 bits of an argument: those that the kernel reads of an
