@@ -7,6 +7,7 @@ import time
 from bench import input_files, ports
 from bench.measurement import TIMEOUT, Measurement
 from bench.table import Table, figure, in_turn, ratio
+from testkit.build import PCKTR
 from testkit.outcome import Failed, until
 
 # Commands that send their input to `{port}`, or receive there and discard it. nc is that of OpenBSD.
@@ -28,6 +29,8 @@ def run(bench):
         results = in_turn(bench.rounds, contestants)
         yield f"{count / 1e6:g} million packets, {sizes}, {os.stat(path).st_size / 1e6:.0f} MB"
         yield table(results, count)
+        if sizes == "mix":
+            yield from run_encrypted(bench, path, count)
         bench.work.delete(path)
     path = bench.work.input(input_files.write_traffic, "small", 1)
     alone = [ours(bench, path, 1)[0] for _ in range(bench.rounds)]
@@ -35,6 +38,53 @@ def run(bench):
         f"With one packet pcktr takes {figure(alone)} s. That part of each time above is startup, shutdown, and the "
         "time for which a new collector waits for further sources (half of MERGE_WINDOW)."
     )
+
+
+def run_encrypted(bench, path, count):
+    """The same with keys, beside a pipe over TLS."""
+    with Measurement(bench.work) as measurement:
+        keys = make_keys(measurement)
+        contestants = [("pcktr", lambda: ours(bench, path, count, keys))]
+        if bench.has("socat, TLS", "socat", "openssl"):
+            certificate = make_certificate(measurement)
+            receiver = [*SOCAT_IN[:4], f"OPENSSL-LISTEN:{{port}},reuseaddr,verify=0,cert={certificate}", SOCAT_IN[5]]
+            sender = [*SOCAT_OUT[:5], "OPENSSL:127.0.0.1:{port},verify=0"]
+            contestants.append(("cat \\| socat → socat, TLS", lambda: theirs(bench, [["cat", path], sender], receiver)))
+        results = in_turn(bench.rounds, contestants)
+    gigabytes = os.stat(path).st_size / 1e9
+    made = Table("", "GB/s", "CPU-s/GB, both ends")
+    for name, each in results.items():
+        rate = [gigabytes / seconds for seconds, _ in each]
+        made.add(name, figure(rate), figure([cpu / gigabytes for _, cpu in each], 3))
+    yield "The same, encrypted"
+    yield made
+
+
+def make_keys(measurement):
+    """The settings of a collector and a capture that know each other's keys."""
+    public = {}
+    for name in ("collector", "capture"):
+        file = measurement.path(f"{name}.key")
+        environment = {**os.environ, "MODE": "keygen", "KEY_FILE": str(file)}
+        made = subprocess.run([PCKTR], env=environment, check=True, capture_output=True, text=True)
+        public[name] = made.stdout.strip()
+    authorized = measurement.path("authorized_keys")
+    with open(authorized, "w") as file:
+        file.write(f"{public['capture']} *\n")
+    return {
+        "collector": {"key_file": measurement.path("collector.key"), "authorized_keys": authorized},
+        "capture": {"key_file": measurement.path("capture.key"), "collector_key": public["collector"]},
+    }
+
+
+def make_certificate(measurement):
+    """A file with a key and a certificate for it."""
+    file = measurement.path("tls.pem")
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    subprocess.run([*new, "-keyout", str(file), "-out", f"{file}.crt"], check=True, capture_output=True)
+    with open(file, "a") as both, open(f"{file}.crt") as certificate:
+        both.write(certificate.read())
+    return file
 
 
 def peers(path):
@@ -47,13 +97,14 @@ def peers(path):
     yield "cat \\| nc → nc", ["nc"], [cat, NC_OUT], NC_IN
 
 
-def ours(bench, path, count):
-    """Seconds, and CPU seconds of both ends."""
+def ours(bench, path, count, keys=None):
+    """Seconds, and CPU seconds of both ends. `keys`: settings of both, see `make_keys`."""
+    keys = keys or {"collector": {}, "capture": {}}
     with Measurement(bench.work) as measurement:
         endpoint = measurement.endpoint()
-        collector = measurement.collect(collect_endpoint=endpoint, exit_on_end="true")
+        collector = measurement.collect(collect_endpoint=endpoint, exit_on_end="true", **keys["collector"])
         began = time.monotonic()
-        capture = measurement.capture(relay_endpoint=endpoint, read_file=path)
+        capture = measurement.capture(relay_endpoint=endpoint, read_file=path, **keys["capture"])
         usage = [collector.wait(seconds=TIMEOUT), capture.wait(seconds=TIMEOUT)]
         seconds = time.monotonic() - began
         written = collector.last_metrics().sum("packeteur_source_written_packets_total")

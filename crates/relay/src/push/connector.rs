@@ -103,6 +103,8 @@ impl Connector {
                     search.addresses = addresses.len();
                 }
                 Action::Choose => self.choose(&addresses),
+                // Why it refuses this capture was logged.
+                Action::Report if self.state.is_refused() => {}
                 Action::Report => {
                     tracing::warn!(
                         collector = self.state.collector(),

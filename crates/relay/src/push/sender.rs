@@ -229,6 +229,7 @@ impl Sender {
         self.state.set_disconnected();
         let own_key = self.security.as_ref().map(|security| security.secret.public());
         if let Some(refusal) = self.retry.failed(error, own_key.as_ref(), lasted, now) {
+            self.state.set_refused();
             tracing::warn!(
                 collector = self.state.collector(),
                 "{refusal}; queueing packets in RELAY_BUFFER and retrying"

@@ -58,6 +58,8 @@ struct ConnectionState {
     connected: bool,
     /// Connections since the start.
     connections: u64,
+    /// The collector is there, but refuses this capture, which was logged.
+    refused: bool,
 }
 
 /// What the sender does next.
@@ -312,9 +314,18 @@ impl RelayState {
             return;
         }
         guarded.connection.connections += 1;
+        guarded.connection.refused = false;
         drop(guarded);
         self.lifecycle.notify_all();
         tracing::info!(collector = self.collector, "connected to the collector");
+    }
+
+    pub(super) fn set_refused(&self) {
+        self.guarded.lock().connection.refused = true;
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.guarded.lock().connection.refused
     }
 
     pub(super) fn set_disconnected(&self) {
