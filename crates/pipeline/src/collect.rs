@@ -1,7 +1,7 @@
 //! The collect pipeline: batches of many captures become one capture in timestamp order.
 //!
 //! One thread does it all, so that each packet is handled while it is in the processor's cache, and a slow reader of the
-//! output slows down the receiving: ZeroMQ's limits then slow down the captures, each of which decides what to drop.
+//! output slows down the receiving: TCP then slows down the captures, each of which decides what to drop.
 
 mod clock;
 mod collector;
@@ -139,6 +139,8 @@ impl Collect {
     /// # Errors
     /// The output cannot be opened.
     pub fn open(listener: Listener, config: &CollectConfig, stop: &Stop) -> Result<Self, CollectError> {
+        // The list is read again by this user.
+        listener.pull.check_readable()?;
         let stream = match &config.output {
             FileOrStdio::File(path) => Stream::create(path)?,
             FileOrStdio::Stdio => Stream::stdout()?,

@@ -174,7 +174,10 @@ fn pattern(word: &str) -> Result<String, LineError> {
 pub struct AuthorizedKeysFile {
     path: PathBuf,
     keys: AuthorizedKeys,
+    /// The version that was read; none if there was no file.
     version: Option<Version>,
+    /// Another version, that was seen once: it may still be being written.
+    seen: Option<Option<Version>>,
 }
 
 /// What changes when a file is written or replaced: device, inode, size in bytes, and times of modification and change.
@@ -208,7 +211,7 @@ impl AuthorizedKeysFile {
     /// It cannot be read, or a line is not valid.
     pub fn open(path: &Path) -> Result<Self, AuthorizedKeysError> {
         let (keys, version) = read(path)?;
-        Ok(Self { path: path.to_owned(), keys, version: Some(version) })
+        Ok(Self { path: path.to_owned(), keys, version: Some(version), seen: None })
     }
 
     /// The list in force.
@@ -217,10 +220,24 @@ impl AuthorizedKeysFile {
         &self.keys
     }
 
-    /// Reads the file again if it has changed since it was last looked at.
+    /// Whether this process can read the file, perhaps as another user than the one that opened it.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check_readable(&self) -> Result<(), AuthorizedKeysError> {
+        let readable = File::open(&self.path);
+        readable.map(drop).map_err(|why| AuthorizedKeysError::Read { path: self.path.clone(), why })
+    }
+
+    /// Reads the file again if it has changed, and no longer changes: if it is as it was at the last call. A file that is
+    /// written in place is empty at first, which would end all connections.
     pub(crate) fn reload(&mut self) -> Reload {
         let now = fs::metadata(&self.path).ok().map(|metadata| version(&metadata));
         if now == self.version {
+            self.seen = None;
+            return Reload::Unchanged;
+        }
+        if self.seen.replace(now) != Some(now) {
             return Reload::Unchanged;
         }
         // Whatever comes of it, a version is read and reported once.

@@ -70,7 +70,8 @@ pub fn read_secret_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     if metadata.is_file() && metadata.mode() & OTHERS != 0 {
         return Err(KeyFileError::Permissions { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
     }
-    let mut text = Zeroizing::new(String::new());
+    // With room for all of it: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
     file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
     text.parse().map_err(|why| KeyFileError::Key { path: path.to_owned(), why })
 }

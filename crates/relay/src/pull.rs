@@ -23,7 +23,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, getrlimit};
 use zmtp::SecretKey;
 
-use crate::authorized_keys::AuthorizedKeysFile;
+use crate::authorized_keys::{AuthorizedKeysError, AuthorizedKeysFile};
 use crate::endpoint::BindAddress;
 use listener::Listener;
 use queue::{Memory, MessageQueue};
@@ -213,6 +213,14 @@ impl Pull {
     #[must_use]
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.shared.connections)
+    }
+
+    /// Whether the list of keys can be read again, perhaps as another user than the one that opened it.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check_readable(&self) -> Result<(), AuthorizedKeysError> {
+        self.config.security.as_ref().map_or(Ok(()), |security| security.authorized.check_readable())
     }
 
     /// Starts the receiving thread.

@@ -55,6 +55,8 @@ pub(crate) struct FrameDecoder {
     body: Option<PartialBody>,
     /// The longest body that the peer has completed, up to [`MAX_FIRST_CHUNK`].
     longest: usize,
+    /// Whether memory is short: then nothing is allocated in advance.
+    frugal: bool,
 }
 
 /// The body of a frame, as far as it has arrived.
@@ -92,7 +94,7 @@ impl PartialBody {
 
 impl FrameDecoder {
     pub(crate) fn new() -> Self {
-        Self { header: [0; MAX_HEADER], header_len: 0, body: None, longest: 0 }
+        Self { header: [0; MAX_HEADER], header_len: 0, body: None, longest: 0, frugal: false }
     }
 
     /// Takes bytes from the front of `input` up to the end of a frame. `limit`: of a body, in bytes.
@@ -111,7 +113,7 @@ impl FrameDecoder {
         }
         let complete = self.body.take();
         Ok(complete.map(|body| {
-            self.longest = body.len.min(MAX_FIRST_CHUNK);
+            self.longest = self.longest.max(body.len.min(MAX_FIRST_CHUNK));
             Frame { command: body.command, body: body.received }
         }))
     }
@@ -136,7 +138,7 @@ impl FrameDecoder {
             self.header_len = 0;
             let len = usize::try_from(length).ok().filter(|len| *len <= limit);
             let len = len.ok_or(Error::TooLong { length, limit })?;
-            let first_chunk = self.longest.max(FIRST_CHUNK);
+            let first_chunk = if self.frugal { FIRST_CHUNK } else { self.longest.max(FIRST_CHUNK) };
             return Ok(Some(PartialBody {
                 command: flags & COMMAND != 0,
                 len,
@@ -145,6 +147,11 @@ impl FrameDecoder {
             }));
         }
         Ok(None)
+    }
+
+    /// Whether bodies that begin from now on get their memory only as they arrive.
+    pub(crate) fn set_frugal(&mut self, frugal: bool) {
+        self.frugal = frugal;
     }
 
     /// The body of an unfinished frame, to read the peer's next bytes into its spare capacity, which does not exceed what

@@ -28,9 +28,12 @@ pub enum KeyError {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicKey([u8; KEY_LEN]);
 
-/// A secret key. Its memory is overwritten when it is dropped.
+/// A secret key, and the public key that belongs to it. Its memory is overwritten when it is dropped.
 #[derive(Clone)]
-pub struct SecretKey(Zeroizing<[u8; KEY_LEN]>);
+pub struct SecretKey {
+    secret: Zeroizing<[u8; KEY_LEN]>,
+    public: PublicKey,
+}
 
 impl PublicKey {
     pub(crate) const fn new(bytes: [u8; KEY_LEN]) -> Self {
@@ -50,25 +53,30 @@ impl SecretKey {
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
         sodium::random(bytes.as_mut_slice());
-        Self(bytes)
+        Self::new(bytes)
+    }
+
+    fn new(secret: Zeroizing<[u8; KEY_LEN]>) -> Self {
+        let public = PublicKey(sodium::public_key(&secret));
+        Self { secret, public }
     }
 
     /// The public key that belongs to it.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey(sodium::public_key(&self.0))
+        self.public
     }
 
     /// The key's bytes, which are secret.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
-        &self.0
+        &self.secret
     }
 
     /// The key in base64, for a file that nobody else can read.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
+        Zeroizing::new(STANDARD.encode(self.secret.as_slice()))
     }
 }
 
@@ -101,7 +109,7 @@ impl FromStr for SecretKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        decode(text).map(Self)
+        decode(text).map(Self::new)
     }
 }
 

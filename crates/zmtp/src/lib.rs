@@ -4,7 +4,7 @@
 //! There is no I/O here: a [`Server`] (PULL) or [`Client`] (PUSH) takes the bytes that its peer sent, and gives back events
 //! and bytes to send. libzmq bounds neither the number of parts of a message nor the memory of unfinished ones, keeps what
 //! a PUSH socket is sent although nobody can read it, and says little about whom it refused and why. This implementation
-//! is for peers that nobody vouches for:
+//! is for peers that cannot be trusted:
 //!
 //! - A message has one part. A peer that sends more is cut off at the first.
 //! - Memory grows with the bytes that have arrived, not with the length that a peer announced, and is reported

@@ -184,6 +184,11 @@ impl Server {
         self.frames.unfinished()
     }
 
+    /// Whether memory is short: then that of a message grows only as its bytes arrive.
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.frames.set_frugal(frugal);
+    }
+
     /// Whether a message or command has begun and not ended.
     #[must_use]
     pub fn is_within_message(&self) -> bool {

@@ -11,6 +11,7 @@ use ledger::{DiscardReason, Receipt, Refusal, SourceStats, WriteOutcome};
 use merge::{Arrival, Merge, MonotonicTime};
 use observe::ObservedBatch;
 use packet::{Origin, Records, SourceId, Timestamp};
+use relay::Peer;
 use sink::{CaptureWriter, InterfaceCounts, InterfaceId, StreamError};
 use tracing::{debug, error, info, warn};
 
@@ -19,7 +20,7 @@ use super::clock::Now;
 use super::interfaces::{Interfaces, KnownInterface, MAX_LINK_TYPES, RegisterError};
 use super::log_limiter::LogLimiter;
 use super::outcomes::{Outcomes, Run};
-use super::peer::{Peer, Received, SenderIds};
+use super::peer::{Received, SenderIds};
 use super::rejections::Rejection;
 use super::sources::Sources;
 

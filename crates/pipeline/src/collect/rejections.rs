@@ -8,10 +8,11 @@ use batch::DecodeError;
 use ledger::Refusal;
 use merge::MonotonicTime;
 use parking_lot::Mutex;
+use relay::Peer;
 use tracing::warn;
 
 use super::log_limiter::LogLimiter;
-use super::peer::{Peer, Received};
+use super::peer::Received;
 
 /// The interval of the lines about one peer and one reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

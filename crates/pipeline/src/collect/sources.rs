@@ -11,8 +11,8 @@ use std::time::Duration;
 use merge::MonotonicTime;
 use observe::OriginId;
 use packet::SourceId;
+use relay::Peer;
 
-use super::peer::Peer;
 use super::rejections::Rejection;
 
 /// After this time without a batch a source is forgotten: longer than most networks fail, and than Prometheus needs to

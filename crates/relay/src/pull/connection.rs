@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use socket2::Socket;
-use zmtp::{Error, PublicKey, Server, ServerEvent};
+use zmtp::{Error, Server, ServerEvent};
 
 use super::rejections::RejectReason;
 use super::sender::Sender;
@@ -26,19 +26,14 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection may be silent. A capture sends heartbeats every second at most, so its peer is gone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Bytes that a peer has to accept before it gets more: a handshake, or a few answers to PING.
-const MAX_OUTGOING: usize = 8 << 10;
-
 /// A connection and its protocol.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Socket,
     server: Server,
     pub(super) sender: Arc<Sender>,
-    /// The peer's key, once it is admitted.
-    pub(super) key: Option<PublicKey>,
     pub(super) accepted: Instant,
-    /// When something arrived last.
+    /// When something arrived last, by a clock that stands still while nothing is read.
     pub(super) active: Instant,
     /// Whether the socket is registered for being writable.
     pub(super) awaits_writing: bool,
@@ -88,8 +83,15 @@ impl From<Error> for Failure {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, server: Server, sender: Arc<Sender>, now: Instant) -> Self {
-        Self { socket, server, sender, key: None, accepted: now, active: now, awaits_writing: false }
+    /// `reading`: the time by the clock of [`Self::active`].
+    pub(super) fn new(
+        socket: Socket,
+        server: Server,
+        sender: Arc<Sender>,
+        now: Instant,
+        reading: Instant,
+    ) -> Self {
+        Self { socket, server, sender, accepted: now, active: reading, awaits_writing: false }
     }
 
     /// Reads until there is an event, or nothing more to read, or `turn` bytes are read; they are subtracted from it.
@@ -142,9 +144,6 @@ impl Connection {
             match rustix::net::send(&self.socket, outgoing, rustix::net::SendFlags::NOSIGNAL) {
                 Ok(count) => drop(outgoing.drain(..count)),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if outgoing.len() > MAX_OUTGOING => {
-                    return Err(Failure::Peer(RejectReason::Protocol, "does not read answers".to_owned()));
-                }
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(errno) => return Err(Failure::Network(errno)),
             }
@@ -152,9 +151,13 @@ impl Connection {
         Ok(true)
     }
 
-    pub(super) fn accept_key(&mut self, key: PublicKey) {
-        self.key = Some(key);
+    /// Accepts the peer's key.
+    pub(super) fn accept(&mut self) {
         self.server.accept();
+    }
+
+    pub(super) fn set_frugal(&mut self, frugal: bool) {
+        self.server.set_frugal(frugal);
     }
 
     /// Refuses the peer, and tells it why.
@@ -179,16 +182,17 @@ impl Connection {
         self.server.memory()
     }
 
-    /// Why the connection has waited too long, if it has. `none` for a silent one that owes nothing.
-    pub(super) fn timeout(&self, now: Instant) -> Option<Timeout> {
-        let since = |at: Instant| now.saturating_duration_since(at);
+    /// What the connection has waited for too long, if it has. `reading`: the time by the clock of [`Self::active`].
+    pub(super) fn timeout(&self, now: Instant, reading: Instant) -> Option<Timeout> {
         if !self.is_ready() {
-            return (since(self.accepted) >= HANDSHAKE_TIMEOUT).then_some(Timeout::Handshake);
+            let late = now.saturating_duration_since(self.accepted) >= HANDSHAKE_TIMEOUT;
+            return late.then_some(Timeout::Handshake);
         }
+        let silent = reading.saturating_duration_since(self.active);
         if self.server.is_within_message() {
-            return (since(self.active) >= STALL_TIMEOUT).then_some(Timeout::Message);
+            return (silent >= STALL_TIMEOUT).then_some(Timeout::Message);
         }
-        (since(self.active) >= SILENCE_TIMEOUT).then_some(Timeout::Silence)
+        (silent >= SILENCE_TIMEOUT).then_some(Timeout::Silence)
     }
 }
 
@@ -208,6 +212,11 @@ impl Turn {
     pub(super) fn new() -> Self {
         Self(TURN)
     }
+
+    /// Nothing more is read from the socket; what was read is still taken.
+    pub(super) fn end(&mut self) {
+        self.0 = 0;
+    }
 }
 
 /// Bytes that were read where a message may begin. All connections use the same memory: each takes everything in its turn.
@@ -220,6 +229,10 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new() -> Self {
         Self { bytes: Vec::with_capacity(SCRATCH), taken: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unread().is_empty()
     }
 
     fn unread(&self) -> &[u8] {

@@ -1,16 +1,28 @@
 //! The connections of a collector, and who gives way when there are too many, or their messages use too much memory.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::time::Instant;
-
-use zmtp::PublicKey;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::listener::PeerAddress;
+use crate::Peer;
 
-/// Memory for unfinished messages of all connections, in bytes. Above it, the peer that uses the most loses one.
+/// Memory for unfinished messages of all connections, in bytes. Above it, peers that use more than [`FAIR_SHARE`], or
+/// stall, lose one.
 pub(super) const MAX_UNFINISHED: usize = 64 << 20;
+
+/// Above this, peers that use no more than their share lose one as well. It takes 128 peers, each in the middle of a
+/// message, to reach it.
+const MAX_UNFINISHED_OF_MANY: usize = 4 * MAX_UNFINISHED;
+
+/// What a peer may always use for unfinished messages, in bytes: two batches of the default size.
+const FAIR_SHARE: usize = 512 << 10;
+
+/// An unfinished message that waits this long for its next byte is the first to go.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// Connections that are chosen at once to give way to new ones: each choice looks at all of them.
+const MAX_VICTIMS: usize = 64;
 
 /// All connections, by their number.
 #[derive(Debug, Default)]
@@ -18,19 +30,8 @@ pub(super) struct ConnectionTable {
     connections: HashMap<u64, Connection>,
     /// Bytes of memory of unfinished messages.
     unfinished: usize,
-}
-
-/// Whom connections belong to: an admitted key, or else an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Owner {
-    Key(PublicKey),
-    Address(PeerAddress),
-}
-
-impl Owner {
-    fn of(connection: &Connection) -> Self {
-        connection.key.map_or(Self::Address(connection.sender.peer()), Self::Key)
-    }
+    /// The number of connections of each peer.
+    owned: HashMap<Peer, usize>,
 }
 
 impl ConnectionTable {
@@ -43,21 +44,38 @@ impl ConnectionTable {
     }
 
     pub(super) fn insert(&mut self, id: u64, connection: Connection) {
+        *self.owned.entry(connection.sender.peer()).or_default() += 1;
         self.connections.insert(id, connection);
     }
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Connection> {
         let removed = self.connections.remove(&id)?;
         self.unfinished -= removed.memory();
+        self.disown(removed.sender.peer());
         Some(removed)
     }
 
-    /// Calls `change` for a connection, and accounts for its memory.
+    fn disown(&mut self, peer: Peer) {
+        if let Some(count) = self.owned.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&peer);
+            }
+        }
+    }
+
+    /// Calls `change` for a connection, and accounts for its memory and its owner.
     pub(super) fn update<T>(&mut self, id: u64, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
         let connection = self.connections.get_mut(&id)?;
-        self.unfinished -= connection.memory();
+        let (memory, before) = (connection.memory(), connection.sender.peer());
+        connection.set_frugal(self.unfinished > MAX_UNFINISHED / 2);
         let result = change(connection);
-        self.unfinished += connection.memory();
+        let after = connection.sender.peer();
+        self.unfinished = self.unfinished - memory + connection.memory();
+        if before != after {
+            self.disown(before);
+            *self.owned.entry(after).or_default() += 1;
+        }
         Some(result)
     }
 
@@ -65,55 +83,54 @@ impl ConnectionTable {
         self.connections.iter().map(|(id, connection)| (*id, connection))
     }
 
-    /// Bytes of memory of unfinished messages.
-    pub(super) fn unfinished(&self) -> usize {
-        self.unfinished
-    }
-
-    /// The connection that gives way when unfinished messages use too much memory: of the peer that uses the most, the
-    /// one that uses the most.
-    pub(super) fn largest(&self) -> Option<u64> {
-        let mut used: HashMap<Owner, usize> = HashMap::new();
-        for connection in self.connections.values() {
-            *used.entry(Owner::of(connection)).or_default() += connection.memory();
+    /// The connection that gives way because unfinished messages use too much memory: one that stalls, or else the largest
+    /// one of the peer that uses the most. None if there is enough memory, or every peer uses its share.
+    pub(super) fn too_large(&self, now: Instant) -> Option<u64> {
+        if self.unfinished <= MAX_UNFINISHED {
+            return None;
         }
-        let rank = |connection: &Connection| {
-            let owner = Owner::of(connection);
-            (used.get(&owner).copied().unwrap_or_default(), connection.memory())
-        };
+        let mut used: HashMap<Peer, usize> = HashMap::new();
+        for connection in self.connections.values() {
+            *used.entry(connection.sender.peer()).or_default() += connection.memory();
+        }
         let using = self.iter().filter(|(_, connection)| connection.memory() > 0);
-        using.max_by_key(|(id, connection)| (rank(connection), *id)).map(|(id, _)| id)
-    }
-
-    /// The connection that gives way to a new one from `newcomer`: of the peer with the most connections the one that is
-    /// silent for the longest time, preferably one that never sent a valid batch. None if no peer has clearly more than
-    /// the newcomer would have.
-    pub(super) fn dispensable(&self, newcomer: PeerAddress) -> Option<u64> {
-        let mut owned: HashMap<Owner, usize> = HashMap::new();
-        for connection in self.connections.values() {
-            match owned.entry(Owner::of(connection)) {
-                Entry::Occupied(mut count) => *count.get_mut() += 1,
-                Entry::Vacant(first) => _ = first.insert(1),
-            }
-        }
-        let of_newcomer = owned.get(&Owner::Address(newcomer)).copied().unwrap_or_default();
-        let may_go = |connection: &Connection| {
-            // An idle connection that proved nothing goes in any case.
-            !connection.sender.is_valid()
-                || owned.get(&Owner::of(connection)).is_some_and(|count| *count > of_newcomer + 1)
-        };
         let rank = |connection: &Connection| {
-            let count = owned.get(&Owner::of(connection)).copied().unwrap_or_default();
-            (!connection.sender.is_valid(), count, std::cmp::Reverse(connection.active))
+            let stalled = now.saturating_duration_since(connection.active) >= STALLED;
+            let used = used.get(&connection.sender.peer()).copied().unwrap_or_default();
+            (stalled, used, connection.memory())
         };
-        let candidates = self.iter().filter(|(_, connection)| may_go(connection));
-        candidates.max_by_key(|(id, connection)| (rank(connection), std::cmp::Reverse(*id))).map(|(id, _)| id)
+        let ranked = using.map(|(id, connection)| (rank(connection), id));
+        let ((stalled, used, _), id) = ranked.max()?;
+        (stalled || used > FAIR_SHARE || self.unfinished > MAX_UNFINISHED_OF_MANY).then_some(id)
     }
 
-    /// Excludes a pause, in which nothing was read, from all times of silence.
-    pub(super) fn exclude_pause(&mut self, now: Instant) {
-        for connection in self.connections.values_mut().filter(|connection| connection.is_ready()) {
-            connection.active = now;
+    /// The connections that give way to new ones, the best choice first: those that never sent a valid batch, then those
+    /// of the peers with the most connections, then those that are silent for the longest time.
+    pub(super) fn dispensable(&self) -> Vec<u64> {
+        let mut ranked: Vec<_> = self
+            .iter()
+            .map(|(id, connection)| {
+                let owned = self.owned(connection.sender.peer());
+                (Reverse((!connection.sender.is_valid(), owned)), connection.active, id)
+            })
+            .collect();
+        if ranked.len() > MAX_VICTIMS {
+            ranked.select_nth_unstable(MAX_VICTIMS - 1);
+            ranked.truncate(MAX_VICTIMS);
         }
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    /// Whether a connection gives way to a new one of this peer. One that sent a valid batch does only if its peer has
+    /// clearly more.
+    pub(super) fn gives_way(&self, id: u64, newcomer: Peer) -> bool {
+        self.connections.get(&id).is_some_and(|connection| {
+            !connection.sender.is_valid() || self.owned(connection.sender.peer()) > self.owned(newcomer) + 1
+        })
+    }
+
+    fn owned(&self, peer: Peer) -> usize {
+        self.owned.get(&peer).copied().unwrap_or_default()
     }
 }

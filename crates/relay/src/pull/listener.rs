@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::PullError;
+use crate::Peer;
 use crate::endpoint::BindAddress;
-use crate::unix;
+use crate::{tcp, unix};
 
 /// Connections that wait until they are accepted; the system's limit may be lower (`net.core.somaxconn`, 4096 since Linux
 /// 5.4). Many captures may be waiting for a collector, and connect at once when it starts.
@@ -32,6 +33,15 @@ impl fmt::Display for PeerAddress {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Local => f.write_str("local"),
+        }
+    }
+}
+
+impl PeerAddress {
+    pub(super) fn peer(self) -> Peer {
+        match self {
+            Self::Ip(address) => Peer::at(Some(address)),
+            Self::Local => Peer::Other,
         }
     }
 }
@@ -80,36 +90,42 @@ impl Listener {
     /// Takes the next connection that waits; none if there is none.
     ///
     /// # Errors
-    /// Above all: there is no file descriptor left.
-    pub(super) fn accept(&self) -> io::Result<Option<(Socket, PeerAddress)>> {
+    /// There is no file descriptor or memory left.
+    pub(super) fn accept(&self) -> io::Result<Accepted> {
         let (socket, address) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) => {
-                return match error.kind() {
-                    // The peer has given up before it was accepted: accept(2).
-                    io::ErrorKind::WouldBlock
-                    | io::ErrorKind::Interrupted
-                    | io::ErrorKind::ConnectionAborted => Ok(None),
-                    _ => Err(error),
+                return match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::AGAIN) => Ok(Accepted::None),
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Err(error),
+                    // accept(2): an error of the new connection, which is gone already, or an interruption.
+                    _ => Ok(Accepted::Lost(error)),
                 };
             }
         };
-        socket.set_nonblocking(true)?;
-        let peer = match address.as_socket() {
-            Some(address) => {
-                // A peer that vanished is noticed even if it never sent anything.
-                let keepalive = TcpKeepalive::new()
-                    .with_time(Duration::from_secs(30))
-                    .with_interval(Duration::from_secs(10))
-                    .with_retries(3);
-                socket.set_tcp_keepalive(&keepalive)?;
-                socket.set_tcp_nodelay(true)?;
-                PeerAddress::Ip(address.ip().to_canonical())
-            }
-            None => PeerAddress::Local,
-        };
-        Ok(Some((socket, peer)))
+        match set_options(&socket, &address) {
+            Ok(peer) => Ok(Accepted::Connection(socket, peer)),
+            Err(error) => Ok(Accepted::Lost(error)),
+        }
     }
+}
+
+/// What was accepted.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// A connection.
+    Connection(Socket, PeerAddress),
+    /// A connection that has ended already.
+    Lost(io::Error),
+    /// Nothing: no connection waits.
+    None,
+}
+
+fn set_options(socket: &Socket, address: &SockAddr) -> io::Result<PeerAddress> {
+    socket.set_nonblocking(true)?;
+    let Some(address) = address.as_socket() else { return Ok(PeerAddress::Local) };
+    tcp::set_options(socket)?;
+    Ok(PeerAddress::Ip(address.ip().to_canonical()))
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<Socket> {
@@ -210,7 +226,7 @@ mod tests {
         let first = Listener::bind(&at(&name)).unwrap();
         assert_eq!(first.file, None);
         assert!(error(&at(&name)).contains("is in use by another program"));
-        assert!(matches!(first.accept(), Ok(None)));
+        assert!(matches!(first.accept(), Ok(Accepted::None)));
     }
 
     #[test]

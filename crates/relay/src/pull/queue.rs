@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 /// The queue is full when its messages use this many bytes of memory: 16 batches of the default size. The last one may
 /// exceed it.
-const CAPACITY: usize = 4 << 20;
+pub(super) const CAPACITY: usize = 4 << 20;
 
 /// What waits in the queue.
 pub(super) trait Memory {
@@ -76,6 +76,12 @@ impl<M: Memory> MessageQueue<M> {
         let resume = state.paused && state.bytes <= CAPACITY / 2;
         state.paused &= !resume;
         Popped { message, resume, closed: state.closed }
+    }
+
+    /// Bytes of memory of the messages.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.state.lock().bytes
     }
 
     /// Announces that no more messages will come.

@@ -1,5 +1,6 @@
 //! The thread that accepts connections and receives messages.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use rustix::time::Timespec;
 use zmtp::{PublicKey, Server, ServerEvent};
 
 use super::connection::{Connection, Failure, Input, Read, Timeout, Turn};
-use super::connections::{ConnectionTable, MAX_UNFINISHED};
-use super::listener::{Listener, PeerAddress};
+use super::connections::ConnectionTable;
+use super::listener::{Accepted, Listener, PeerAddress};
 use super::rejections::{LogLimiter, RejectReason};
 use super::sender::Sender;
 use super::{Message, Security, Shared};
+use crate::Peer;
 use crate::authorized_keys::Reload;
 use crate::refusal::{UNAUTHORIZED_NAME, UNKNOWN_KEY};
 
@@ -26,8 +28,15 @@ const TICK: Duration = Duration::from_secs(1);
 /// Connections that are accepted before messages get their turn.
 const MAX_ACCEPTS: usize = 64;
 
-/// Events that are handled before the clock is read again.
-const MAX_EVENTS: usize = 64;
+/// Events of connections in their handshake that are handled before messages get their turn: a handshake with keys takes
+/// a few tenths of a millisecond.
+const MAX_HANDSHAKES: usize = 16;
+
+/// Connections that get a turn before the clock is read again.
+const MAX_TURNS: usize = 64;
+
+/// Characters of a name in the log.
+const MAX_LOGGED_NAME: usize = 255;
 
 /// How long no connection is accepted when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -59,12 +68,14 @@ pub(super) struct Reader {
     input: Input,
     limiter: LogLimiter,
     now: Instant,
+    /// How long messages were paused, in all: the time by which silence is measured does not include it.
+    paused_for: Duration,
     /// When a tick is due.
     tick: Instant,
     /// Until when no connections are accepted.
     accept_after: Option<Instant>,
     /// Since when messages wait for room in the queue.
-    paused: bool,
+    paused: Option<Instant>,
 }
 
 impl Reader {
@@ -89,9 +100,10 @@ impl Reader {
             input: Input::new(),
             limiter: LogLimiter::default(),
             now,
+            paused_for: Duration::ZERO,
             tick: now + TICK,
             accept_after: None,
-            paused: false,
+            paused: None,
         };
         let watch = |fd: &dyn AsFd, token| {
             epoll::add(&reader.main, fd.as_fd(), EventData::new_u64(token), EventFlags::IN)
@@ -106,7 +118,7 @@ impl Reader {
 
     /// Receives until it is stopped.
     pub(super) fn run(mut self) {
-        let mut events = Vec::with_capacity(MAX_EVENTS);
+        let mut events = Vec::with_capacity(MAX_HANDSHAKES);
         while !self.shared.is_stopped() {
             let timeout = self.timeout();
             events.clear();
@@ -118,18 +130,18 @@ impl Reader {
                 }
             }
             self.now = Instant::now();
-            let mut has_traffic = false;
             for event in events.iter().copied() {
                 match event.data.u64() {
                     Token::WAKE => self.resume(),
-                    Token::TRAFFIC => has_traffic = true,
+                    // It has its turn below, also if so many others are ready that it was not reported.
+                    Token::TRAFFIC => {}
                     id if id >= Token::FIRST_CONNECTION => self.handle_event(id, event),
                     listener => self.accept((listener - Token::FIRST_LISTENER) as usize),
                 }
             }
-            if has_traffic {
-                self.receive_traffic();
-            }
+            // Strangers in their handshake take no more than half of the time.
+            let until = Instant::now() + self.now.elapsed();
+            while self.receive_traffic() && Instant::now() < until {}
             if self.accept_after.is_some_and(|at| at <= self.now) {
                 self.accept_after = None;
                 self.watch_listeners(EventFlags::IN);
@@ -146,16 +158,21 @@ impl Reader {
         Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() }
     }
 
-    /// Gives each connection that has something to read a turn, unless the queue is full.
-    fn receive_traffic(&mut self) {
-        let mut events: Vec<Event> = Vec::with_capacity(MAX_EVENTS);
-        let _ = epoll::wait(&self.traffic, spare_capacity(&mut events), Some(&Timespec::default()));
-        for event in events {
-            if self.paused {
-                return;
-            }
-            self.handle_event(event.data.u64(), event);
+    /// Gives each connection that has something to read a turn, unless the queue is full. False if there was nothing to
+    /// read, or the queue is full.
+    fn receive_traffic(&mut self) -> bool {
+        if self.paused.is_some() {
+            return false;
         }
+        let mut events: Vec<Event> = Vec::with_capacity(MAX_TURNS);
+        let _ = epoll::wait(&self.traffic, spare_capacity(&mut events), Some(&Timespec::default()));
+        for event in &events {
+            if self.paused.is_some() {
+                return false;
+            }
+            self.handle_event(event.data.u64(), *event);
+        }
+        !events.is_empty()
     }
 
     fn handle_event(&mut self, id: u64, event: Event) {
@@ -169,20 +186,25 @@ impl Reader {
         if let Err(end) = result {
             self.close(id, end);
         }
-        while self.connections.unfinished() > MAX_UNFINISHED {
-            let Some(largest) = self.connections.largest() else { return };
+        while let Some(victim) = self.connections.too_large(self.reading()) {
             let why = "has the most memory in unfinished messages, and there is no more".to_owned();
-            self.close(largest, End::Failed(Failure::Peer(RejectReason::Memory, why)));
+            self.close(victim, End::Failed(Failure::Peer(RejectReason::Memory, why)));
         }
+    }
+
+    /// The time by the clock that stands still while messages are paused.
+    fn reading(&self) -> Instant {
+        let paused = self.paused_for + self.paused.map_or(Duration::ZERO, |since| self.now - since);
+        self.now.checked_sub(paused).unwrap_or(self.now)
     }
 
     fn read(&mut self, id: u64) -> Result<(), End> {
         let mut turn = Turn::new();
         self.input.clear();
         loop {
-            let (now, input) = (self.now, &mut self.input);
+            let (reading, input) = (self.reading(), &mut self.input);
             let read = self.connections.update(id, |connection| {
-                connection.active = now;
+                connection.active = reading;
                 connection.read(input, &mut turn)
             });
             match read {
@@ -190,7 +212,18 @@ impl Reader {
                 Some(Err(failure)) => return Err(End::Failed(failure)),
                 Some(Ok(Read::More | Read::Blocked)) => return Ok(()),
                 Some(Ok(Read::Ended)) => return Err(self.ended_by_peer(id)),
-                Some(Ok(Read::Event(event))) => self.handle_protocol_event(id, event)?,
+                Some(Ok(Read::Event(event))) => {
+                    let completes_handshake = !matches!(event, ServerEvent::Message(_));
+                    self.handle_protocol_event(id, event)?;
+                    if self.paused.is_some() {
+                        turn.end();
+                        // The others are not even looked at while messages are paused.
+                        if completes_handshake && !self.input.is_empty() {
+                            let why = "sent messages before the handshake was answered".to_owned();
+                            return Err(End::Failed(Failure::Peer(RejectReason::Protocol, why)));
+                        }
+                    }
+                }
             }
         }
     }
@@ -240,11 +273,15 @@ impl Reader {
         };
         if let Some(source) = source.filter(|source| !names.allow(source)) {
             connection.refuse(UNAUTHORIZED_NAME);
+            let source: String = source.chars().take(MAX_LOGGED_NAME).collect();
             let why = format!("has the key {key}, which may not use the SOURCE_NAME {source:?}");
             return Err(End::Failed(Failure::Peer(RejectReason::UnauthorizedName, why)));
         }
-        connection.sender.set_admitted(key, Arc::clone(names));
-        connection.accept_key(key);
+        let names = Arc::clone(names);
+        self.connections.update(id, |connection| {
+            connection.sender.set_admitted(key, names);
+            connection.accept();
+        });
         self.set_ready(id)
     }
 
@@ -274,30 +311,47 @@ impl Reader {
         Ok(())
     }
 
-    /// Accepts connections that wait. Each gets a place, unless the peer has its share.
+    /// Accepts connections that wait.
     fn accept(&mut self, listener: usize) {
+        let mut victims = None;
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = self.listeners.get(listener) else { return };
             match listener.accept() {
-                Ok(Some((socket, peer))) => self.add(socket, peer),
-                Ok(None) => return,
+                Ok(Accepted::Connection(socket, peer)) => {
+                    if self.make_room(peer, &mut victims) {
+                        self.add(socket, peer);
+                    }
+                }
+                Ok(Accepted::Lost(error)) => {
+                    tracing::debug!(%error, "connection lost before it was accepted");
+                }
+                Ok(Accepted::None) => return,
                 Err(error) => return self.handle_accept_error(&error),
             }
         }
     }
 
-    fn add(&mut self, socket: socket2::Socket, peer: PeerAddress) {
-        if self.connections.len() >= self.max_connections {
-            let full = |whose: &str| {
-                let why = format!("has {whose} connections, and there are MAX_CONNECTIONS");
-                Failure::Peer(RejectReason::MaxConnections, why)
-            };
-            let Some(victim) = self.connections.dispensable(peer) else {
-                self.report(&peer.to_string(), full("as many as others"));
-                return;
-            };
-            self.close(victim, End::Failed(full("the most or unused")));
+    /// Whether there is a place for a new connection. If not, another one gives way, unless the peer has its share.
+    /// `victims`: those that may, chosen when the first is needed.
+    fn make_room(&mut self, peer: PeerAddress, victims: &mut Option<VecDeque<u64>>) -> bool {
+        if self.connections.len() < self.max_connections {
+            return true;
         }
+        let full = |whose: &str| {
+            let why = format!("has {whose} connections, and there are MAX_CONNECTIONS");
+            Failure::Peer(RejectReason::MaxConnections, why)
+        };
+        let victims = victims.get_or_insert_with(|| self.connections.dispensable().into());
+        let chosen = victims.iter().position(|id| self.connections.gives_way(*id, peer.peer()));
+        let Some(victim) = chosen.and_then(|at| victims.remove(at)) else {
+            self.report(&peer.to_string(), full("as many as others"));
+            return false;
+        };
+        self.close(victim, End::Failed(full("the most or unused")));
+        true
+    }
+
+    fn add(&mut self, socket: socket2::Socket, peer: PeerAddress) {
         let id = self.next_id;
         self.next_id += 1;
         if epoll::add(&self.main, &socket, EventData::new_u64(id), EventFlags::IN).is_err() {
@@ -306,7 +360,8 @@ impl Reader {
         self.shared.connections.count_accepted();
         let secret = self.security.as_ref().map(|security| Arc::clone(&security.secret));
         let server = Server::new(secret, MAX_MESSAGE);
-        self.connections.insert(id, Connection::new(socket, server, Sender::new(peer), self.now));
+        self.connections
+            .insert(id, Connection::new(socket, server, Sender::new(peer), self.now, self.reading()));
         // The greeting.
         if let Err(end) = self.write(id) {
             self.close(id, end);
@@ -315,7 +370,6 @@ impl Reader {
 
     /// Makes room for connections that wait, or lets them wait: without this, epoll would report them for ever.
     fn handle_accept_error(&mut self, error: &io::Error) {
-        self.shared.connections.rejections.count(RejectReason::Descriptors);
         if self.limiter.admits("", RejectReason::Descriptors, self.now) {
             tracing::error!(
                 %error,
@@ -324,9 +378,13 @@ impl Reader {
                  MAX_CONNECTIONS below it; repeats suppressed for 10 min"
             );
         }
-        // `Local` owns no connections over TCP: any peer's may go.
-        if let Some(victim) = self.connections.dispensable(PeerAddress::Local) {
-            self.close(victim, End::Failed(Failure::Network(rustix::io::Errno::MFILE)));
+        match self.connections.dispensable().first() {
+            Some(victim) => {
+                let why =
+                    "has the most or unused connections, and there are no file descriptors left".to_owned();
+                self.close(*victim, End::Failed(Failure::Peer(RejectReason::Descriptors, why)));
+            }
+            None => self.shared.connections.rejections.count(RejectReason::Descriptors),
         }
         self.accept_after = Some(self.now + ACCEPT_PAUSE);
         self.watch_listeners(EventFlags::empty());
@@ -340,15 +398,15 @@ impl Reader {
 
     /// Reads no more messages until [`Self::resume`].
     fn pause(&mut self) {
-        self.paused = true;
+        self.paused.get_or_insert(self.now);
         let token = EventData::new_u64(Token::TRAFFIC);
         let _ = epoll::modify(&self.main, &self.traffic, token, EventFlags::empty());
     }
 
     fn resume(&mut self) {
         self.shared.clear_wake();
-        if std::mem::take(&mut self.paused) {
-            self.connections.exclude_pause(self.now);
+        if let Some(since) = self.paused.take() {
+            self.paused_for += self.now.saturating_duration_since(since);
             let token = EventData::new_u64(Token::TRAFFIC);
             let _ = epoll::modify(&self.main, &self.traffic, token, EventFlags::IN);
         }
@@ -370,11 +428,7 @@ impl Reader {
         if connection.sender.is_impostor() {
             return Some(End::impostor());
         }
-        // While messages are paused, silence is not the peer's.
-        if self.paused && connection.is_ready() {
-            return None;
-        }
-        let (reason, why) = match connection.timeout(self.now)? {
+        let (reason, why) = match connection.timeout(self.now, self.reading())? {
             Timeout::Handshake => (RejectReason::HandshakeTimeout, "did not complete the handshake"),
             Timeout::Message => (RejectReason::UnfinishedMessage, "did not finish a message"),
             Timeout::Silence => return Some(End::Silent),
@@ -391,15 +445,18 @@ impl Reader {
                 tracing::error!("{error}; the keys read before stay in force");
                 return;
             }
+            Reload::Changed if security.authorized.keys().is_empty() => {
+                tracing::warn!("AUTHORIZED_KEYS lists no keys: no capture is admitted until it does");
+            }
             Reload::Changed => {
                 tracing::info!(keys = security.authorized.keys().len(), "AUTHORIZED_KEYS read again");
             }
         }
         let mut removed = Vec::new();
         for (id, connection) in self.connections.iter() {
-            let Some(key) = &connection.key else { continue };
-            match security.authorized.keys().names(key) {
-                Some(names) => connection.sender.set_admitted(*key, Arc::clone(names)),
+            let Peer::Key(key) = connection.sender.peer() else { continue };
+            match security.authorized.keys().names(&key) {
+                Some(names) => connection.sender.set_admitted(key, Arc::clone(names)),
                 None => removed.push(id),
             }
         }

@@ -1,6 +1,5 @@
 //! Who sent a message.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +7,7 @@ use parking_lot::RwLock;
 use zmtp::PublicKey;
 
 use super::listener::PeerAddress;
+use crate::Peer;
 use crate::authorized_keys::AllowedNames;
 
 /// A connection, as the collector's thread sees it.
@@ -32,19 +32,11 @@ impl Sender {
         self.address.to_string()
     }
 
-    /// The peer's address; none for a Unix domain socket.
+    /// The peer, as far as limits are concerned.
     #[must_use]
-    pub fn ip(&self) -> Option<IpAddr> {
-        match self.address {
-            PeerAddress::Ip(address) => Some(address),
-            PeerAddress::Local => None,
-        }
-    }
-
-    /// The peer's key, if there are keys.
-    #[must_use]
-    pub fn key(&self) -> Option<PublicKey> {
-        self.admitted.read().as_ref().map(|(key, _)| *key)
+    pub fn peer(&self) -> Peer {
+        let key = self.admitted.read().as_ref().map(|(key, _)| *key);
+        key.map_or_else(|| self.address.peer(), Peer::Key)
     }
 
     /// Whether the peer may send packets under this name. Without keys, everybody may use every name.
@@ -72,10 +64,6 @@ impl Sender {
 
     pub(super) fn is_impostor(&self) -> bool {
         self.impostor.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn peer(&self) -> PeerAddress {
-        self.address
     }
 
     /// The peer is admitted, or its names have changed.

@@ -177,7 +177,7 @@ fn a_removed_key_ends_its_connection_and_an_invalid_list_changes_nothing() {
     }
     let path = collector.directory.0.join("keys");
     fs::write(&path, "nonsense").unwrap();
-    thread::sleep(Duration::from_millis(1500));
+    thread::sleep(Duration::from_millis(2500));
     assert_eq!(collector.connections.current(), 2);
     // Replaced, as editors and Kubernetes do.
     let new = collector.directory.0.join("new");
@@ -257,6 +257,30 @@ fn a_full_queue_slows_the_sender_down_and_loses_nothing() {
             assert_eq!(collector.receive().as_ref(), vec![n as u8; 200_000]);
         }
     });
+}
+
+#[test]
+fn a_stalled_collector_accepts_no_messages_with_a_handshake() {
+    let collector = collector("stalled", None, 100);
+    let frame = [[2].as_slice(), &16_384_u64.to_be_bytes(), &[0; 16_384]].concat();
+    let bytes = [HANDSHAKE, &frame.repeat(25)].concat();
+    // Kept open: what a closed connection sent may be lost.
+    let mut hostile = Vec::new();
+    for _ in 0..40 {
+        let mut stream = UnixStream::connect(collector.socket()).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        let _ = stream.write_all(&bytes);
+        hostile.push(stream);
+    }
+    for _ in 0..1000 {
+        if collector.count("protocol") >= 20 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(collector.count("protocol") >= 20, "{:?}", collector.connections);
+    let bytes = collector.receiver.shared.queue.bytes();
+    assert!((queue::CAPACITY..queue::CAPACITY + 100_000).contains(&bytes), "{bytes}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-/// Buffers that are kept for later batches. A few are enough: one is filled while ZeroMQ sends others. The many buffers
+/// Buffers that are kept for later batches. A few are enough: one is filled while others are sent. The many buffers
 /// of a burst go back to the system.
 const MAX_FREE_BUFFERS: usize = 8;
 

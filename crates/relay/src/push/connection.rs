@@ -14,6 +14,12 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a finished capture waits for the collector to close the connection: it does so when it has read everything.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Reads before other things get their turn.
+const MAX_READS: usize = 16;
+
+/// Memory of an encrypted message that is kept for the next one, in bytes: batches of the default size fit.
+const MAX_KEPT: usize = 512 << 10;
+
 /// Bytes that are read at once. A collector sends a handshake, and little else.
 const SCRATCH: usize = 1024;
 
@@ -47,7 +53,7 @@ pub(super) enum ConnectionError {
     Network(io::Error),
     /// The collector has closed the connection.
     Closed {
-        /// During a handshake with keys, after which a collector with another key gives up.
+        /// After its greeting, and before the handshake was complete: a collector with another key gives up then.
         during_handshake: bool,
     },
     /// The two sides do not match.
@@ -148,7 +154,8 @@ impl Connection {
     fn read(&mut self, now: Instant) -> Result<bool, ConnectionError> {
         let mut scratch = [0; SCRATCH];
         let mut ready = false;
-        loop {
+        // What is left shows at the next poll: a collector that never stops must not keep this thread.
+        for _ in 0..MAX_READS {
             let count = match rustix::io::read(&self.socket, &mut scratch) {
                 Ok(0) => {
                     let during_handshake = !self.is_ready() && self.client.has_greeting();
@@ -169,6 +176,7 @@ impl Connection {
                 ready = true;
             }
         }
+        Ok(ready)
     }
 
     /// Sends commands of the handshake, and answers to PING.
@@ -211,6 +219,8 @@ impl Connection {
             let body = payload.get(sent.saturating_sub(self.head.len())..).unwrap_or_default();
             if head.is_empty() && body.is_empty() {
                 self.sent = None;
+                self.head.clear();
+                self.head.shrink_to(MAX_KEPT);
                 return Ok(Write::Complete);
             }
             match rustix::io::writev(&self.socket, &[IoSlice::new(head), IoSlice::new(body)]) {

@@ -12,6 +12,10 @@ use crate::refusal::{UNAUTHORIZED_NAME, UNKNOWN_KEY};
 /// together are merged in order from the start.
 const UNREACHABLE: Duration = Duration::from_millis(50);
 
+/// The longest time between attempts to reach a collector that ends each connection before its handshake, as one does
+/// that has too many. The time doubles from [`UNREACHABLE`].
+const MAX_CLOSED: Duration = Duration::from_secs(2);
+
 /// Time until the next attempt after the collector refused the connection, or ended it at once. It doubles each time.
 const REFUSED: Duration = Duration::from_secs(1);
 
@@ -27,12 +31,13 @@ pub(super) struct Retry {
     /// None: at once.
     at: Option<Instant>,
     refused: Duration,
+    closed: Duration,
     reported: Option<String>,
 }
 
 impl Retry {
     pub(super) fn new() -> Self {
-        Self { at: None, refused: REFUSED, reported: None }
+        Self { at: None, refused: REFUSED, closed: UNREACHABLE, reported: None }
     }
 
     /// When the next attempt is due; none for at once.
@@ -62,6 +67,10 @@ impl Retry {
             let delay = self.refused;
             self.refused = (delay * 2).min(MAX_DELAY);
             delay
+        } else if matches!(error, ConnectionError::Closed { .. }) && lasted.is_zero() {
+            let delay = self.closed;
+            self.closed = (delay * 2).min(MAX_CLOSED);
+            delay
         } else {
             UNREACHABLE
         };
@@ -72,7 +81,7 @@ impl Retry {
     }
 }
 
-/// What a failure means for whoever has set the keys; none if the collector is just not there.
+/// What a failure means for the user; none if the collector is just not there.
 fn explain(error: &ConnectionError, own_key: Option<&PublicKey>) -> Option<String> {
     let own = || own_key.map_or_else(String::new, ToString::to_string);
     Some(match error {
@@ -110,7 +119,7 @@ fn explain(error: &ConnectionError, own_key: Option<&PublicKey>) -> Option<Strin
     })
 }
 
-/// A path that may not be opened, or an address that cannot be reached by any route, deserves words of its own.
+/// A process without permission stays without it.
 fn explain_network(error: &io::Error) -> Option<String> {
     (error.kind() == io::ErrorKind::PermissionDenied)
         .then(|| format!("this process may not connect to RELAY_ENDPOINT: {error}"))
@@ -123,7 +132,11 @@ mod tests {
     use super::*;
 
     const REFUSAL: ConnectionError = ConnectionError::Protocol(Error::NotZmtp);
-    const ABSENT: ConnectionError = ConnectionError::Closed { during_handshake: false };
+    const CLOSED: ConnectionError = ConnectionError::Closed { during_handshake: false };
+
+    fn absent() -> ConnectionError {
+        ConnectionError::Network(io::ErrorKind::ConnectionRefused.into())
+    }
 
     /// Milliseconds until the next attempt, and whether something is logged.
     fn failed(retry: &mut Retry, error: &ConnectionError, lasted: Duration) -> (u128, bool) {
@@ -137,9 +150,16 @@ mod tests {
         let mut retry = Retry::new();
         assert_eq!(retry.at(), None);
         for _ in 0..5 {
-            assert_eq!(failed(&mut retry, &ABSENT, Duration::ZERO), (50, false));
+            assert_eq!(failed(&mut retry, &absent(), Duration::ZERO), (50, false));
         }
-        assert_eq!(failed(&mut retry, &ABSENT, ACCEPTED), (50, false));
+        assert_eq!(failed(&mut retry, &CLOSED, ACCEPTED), (50, false));
+    }
+
+    #[test]
+    fn a_collector_that_has_too_many_connections_is_tried_less_often() {
+        let mut retry = Retry::new();
+        let delays: Vec<_> = (0..8).map(|_| failed(&mut retry, &CLOSED, Duration::ZERO)).collect();
+        assert_eq!(delays, [50, 100, 200, 400, 800, 1600, 2000, 2000].map(|delay| (delay, false)));
     }
 
     #[test]
@@ -148,15 +168,15 @@ mod tests {
         let delays: Vec<_> = (0..7).map(|_| failed(&mut retry, &REFUSAL, Duration::ZERO)).collect();
         let expected = [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].map(|delay| (delay, delay == 1000));
         assert_eq!(delays, expected);
-        assert_eq!(failed(&mut retry, &ABSENT, ACCEPTED), (50, false));
+        assert_eq!(failed(&mut retry, &CLOSED, ACCEPTED), (50, false));
         assert_eq!(failed(&mut retry, &REFUSAL, Duration::ZERO), (1000, true));
     }
 
     #[test]
     fn a_connection_that_ends_at_once_counts_as_refused() {
         let mut retry = Retry::new();
-        assert_eq!(failed(&mut retry, &ABSENT, Duration::from_millis(1)), (1000, false));
-        assert_eq!(failed(&mut retry, &ABSENT, Duration::from_millis(1)), (2000, false));
+        assert_eq!(failed(&mut retry, &CLOSED, Duration::from_millis(1)), (1000, false));
+        assert_eq!(failed(&mut retry, &CLOSED, Duration::from_millis(1)), (2000, false));
     }
 
     #[test]

@@ -74,8 +74,7 @@ impl Sender {
     pub(super) fn run(mut self) {
         while self.step() {}
         if let Some(Outgoing { interface, packets, .. }) = self.unsent.take() {
-            // The connection is closed in the middle of the message, so it is not received after all.
-            self.connection = None;
+            // A connection that is closed in the middle of a message takes it back.
             self.state.count_dropped(&interface.origin, packets);
         }
         if let Some(connection) = self.connection.take() {

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::unix;
+use crate::{tcp, unix};
 
 /// An address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +41,7 @@ impl Target {
         };
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), protocol)?;
         if protocol.is_some() {
-            // A collector that vanished is noticed even when there is nothing to send.
-            let keepalive = TcpKeepalive::new()
-                .with_time(std::time::Duration::from_secs(30))
-                .with_interval(std::time::Duration::from_secs(10))
-                .with_retries(3);
-            socket.set_tcp_keepalive(&keepalive)?;
-            socket.set_tcp_nodelay(true)?;
+            tcp::set_options(&socket)?;
         }
         match socket.connect(&address) {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(socket),
