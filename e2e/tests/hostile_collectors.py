@@ -80,7 +80,10 @@ ATTACKS = {
     "unknown-command": (flood(zmtp.command(b"\x1b[2JOBEY")), "sent an invalid or unexpected command"),
     "http": (say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is not a collector: it does not speak ZMTP 3"),
     "other-socket": (after_the_greeting(zmtp.ready(b"SUB")), "has a socket of type SUB instead of PULL"),
-    "error": (after_the_greeting(zmtp.command(b"ERROR", b"\x09go\x1b[2Jaway")), r"refused the connection: go\?\[2Jaway"),
+    "error": (
+        after_the_greeting(zmtp.command(b"ERROR", b"\x09go\x1b[2Jaway")),
+        r"refused the connection: go\?\[2Jaway",
+    ),
     "curve": (say(zmtp.greeting(mechanism=b"CURVE")), "the collector requires keys: set KEY_FILE and COLLECTOR_KEY"),
 }
 
@@ -181,7 +184,9 @@ def test_a_collector_that_never_reads(testbed):
         capture.connected()
         stream.stop()
         traffic.burst(testbed.home, "127.0.0.1", port, 1000, 30_000, rest=50, pause=0.02)
-        check(capture.metrics().one("packeteur_relay_queued_bytes") <= BUFFER, "more bytes are queued than RELAY_BUFFER")
+        check(
+            capture.metrics().one("packeteur_relay_queued_bytes") <= BUFFER, "more bytes are queued than RELAY_BUFFER"
+        )
         check(capture.memory_peak() < MEMORY, f"{name}: {capture.memory_peak() // MIB} MiB of memory")
         until(lambda: capture.metrics().sum("packeteur_relay_dropped_packets_total") > 0, "nothing had to be dropped")
         hostile.stop()
