@@ -70,8 +70,7 @@ class Push:
 
 
 def accept_push(connection, then=b""):
-    """Completes the handshake with a PUSH socket that has connected. Sends `then` in the same segment as the handshake's
-    end."""
+    """Completes the handshake with a PUSH socket that has connected. Sends `then` together with the last command."""
     connection.sendall(GREETING)
     receive(connection, len(GREETING))
     _, length = receive(connection, 2)

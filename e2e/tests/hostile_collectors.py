@@ -98,8 +98,8 @@ def capture_of(testbed, name, endpoint):
 
 
 def test_what_a_capture_does_not_accept(testbed):
-    """A collector that sends something else than its part of the protocol: the capture says what, once, keeps its packets,
-    and sends them to the collector that takes over the address."""
+    """A collector that sends something else than its part of the protocol: the capture says what, once, keeps its
+    packets, and sends them to the collector that takes over the address."""
     cases = []
     for name, (attack, expected) in ATTACKS.items():
         endpoint = testbed.endpoint()
@@ -138,8 +138,8 @@ def read_all(connection, ends, received):
 
 
 def test_pings_without_end(testbed):
-    """A collector that sends PING as fast as it can and reads everything: batches are sent all the same, memory does not
-    grow, and the capture stops when it is told."""
+    """A collector that sends PING as fast as it can and reads everything: batches are sent all the same, memory does
+    not grow, and the capture stops when it is told."""
     endpoint = testbed.endpoint()
     pings = zmtp.command(b"PING", bytes(2 + 16)) * 10_000
     received = []
@@ -164,9 +164,9 @@ def test_pings_without_end(testbed):
 
 
 def test_a_collector_that_never_reads(testbed):
-    """A collector that completes the handshake, and then reads nothing, or sends PING all the time and reads no answers:
-    the capture's memory stays within RELAY_BUFFER, what it drops is counted, and it carries on with the collector that
-    comes next."""
+    """A collector that completes the handshake, and then reads nothing, or sends PING all the time and reads no
+    answers: the capture's memory stays within RELAY_BUFFER, what it drops is counted, and it carries on with the
+    collector that comes next."""
     pings = zmtp.command(b"PING", bytes(2 + 16)) * 10_000
 
     def silence(connection, _):

@@ -197,8 +197,8 @@ def test_wrong_collector_key(testbed):
 
 
 def test_name_of_another(testbed):
-    """A capture under a name that its key may not use is refused, at first and when the list changes; both sides say so.
-    With the list corrected, it carries on."""
+    """A capture under a name that its key may not use is refused, at first and when the list changes; both sides say
+    so. With the list corrected, it carries on."""
     web = keys.make(testbed, "web")
     relay = Relay(testbed, [(web, "web")])
     stream = Datagrams(testbed)
@@ -265,7 +265,8 @@ def test_keys_on_one_side_only(testbed):
     stream.start()
     without.wait_for_log(f"WARN.*the collector requires keys: set KEY_FILE and COLLECTOR_KEY{RETRYING}")
     encrypted.wait_for_log(
-        f"WARN.*the collector uses no keys, and nothing is sent without: set KEY_FILE and AUTHORIZED_KEYS there{RETRYING}"
+        "WARN.*the collector uses no keys, and nothing is sent without: set KEY_FILE and AUTHORIZED_KEYS there"
+        + RETRYING
     )
     for program in (relay.collect, collect):
         reasons = ("mechanism", "handshake")
@@ -292,7 +293,8 @@ def test_invalid_list_on_reload(testbed):
     connected = relay.capture("first", first, stream.port).connected()
     keys.authorize(relay.list, [(first, "first"), "nonsense"])
     relay.collect.wait_for_log(
-        f"ERROR.*AUTHORIZED_KEYS: {relay.list}:2: the first word is not a valid key.*; the keys read before stay in force"
+        f"ERROR.*AUTHORIZED_KEYS: {relay.list}:2: the first word is not a valid key.*"
+        "; the keys read before stay in force"
     )
     # In force for new connections too.
     other = relay.capture("second", second, stream.port).connected()
@@ -374,8 +376,8 @@ def test_invalid_settings(testbed):
 
 
 def test_secrets_are_nowhere(testbed):
-    """Secret keys are in their files and in memory, and nowhere else: not in logs of any level, metrics, help, arguments or
-    environment."""
+    """Secret keys are in their files and in memory, and nowhere else: not in logs of any level, metrics, help,
+    arguments or environment."""
     own = keys.make(testbed, "own")
     relay = Relay(testbed, [(own, "*")], log="trace")
     stream = Datagrams(testbed).start()
