@@ -21,7 +21,7 @@ LONG_MESSAGE = 8 * MIB
 UNFINISHED = 64 * MIB + LONG_MESSAGE
 QUEUE = 4 * MIB + LONG_MESSAGE
 # The program itself, its buffers, and the honest sources' packets.
-BASE = 32 * MIB
+BASE = 24 * MIB
 
 # The collector's threads together, as a share of one core, beside two honest sources and the test's own requests.
 CPU = 0.3
@@ -122,6 +122,27 @@ def test_unfinished_messages(testbed):
     slow.connection.sendall(message[-1:])
     until(lambda: scene.rejected("magic") == 1, "the slow peer has lost its connection")
     scene.go_on()
+    scene.end(memory=UNFINISHED + QUEUE + BASE)
+
+
+def test_long_messages(testbed):
+    """Eight connections send messages of 8 MiB that are no batches, as fast as they can: each is counted, and few are
+    in memory at a time."""
+    scene = Scene(testbed)
+    attackers = [scene.attacker() for _ in range(8)]
+    message = bytes(LONG_MESSAGE)
+
+    def send(attacker):
+        for _ in range(20):
+            attacker.send(message)
+
+    threads = [threading.Thread(target=send, args=(attacker,), daemon=True) for attacker in attackers]
+    for thread in threads:
+        thread.start()
+    check_responsive(scene.collect)
+    for thread in threads:
+        thread.join()
+    until(lambda: scene.rejected("magic") == 160, lambda: f"{scene.rejected('magic')} messages counted")
     scene.end(memory=UNFINISHED + QUEUE + BASE)
 
 
