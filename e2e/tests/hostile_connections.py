@@ -196,6 +196,23 @@ def test_silent_connections_and_few_file_descriptors(testbed):
     scene.end(memory=BASE)
 
 
+def test_no_file_descriptors_left(testbed):
+    """Clients of the metrics and silent connections take all file descriptors: the collector does not spin, says once
+    what is missing, and makes room for a capture."""
+    testbed.need("prlimit")
+    scene = Scene(testbed, prefix=("prlimit", "--nofile=48:48"))
+    web = [testbed.home.connect("127.0.0.1", scene.collect.metrics_port()) for _ in range(40)]
+    silent = [scene.connect() for _ in range(100)]
+    scene.collect.wait_for_log("ERROR.*cannot accept connections: raise the limit of file descriptors")
+    check_idle(scene.collect)
+    check_newcomer(testbed, scene)
+    check(rejected(scene.collect, "descriptors") >= 1, "it is not counted")
+    equal(len(scene.collect.log_lines("raise the limit of file descriptors")), 1, "log lines")
+    for connection in (*web, *silent):
+        connection.close()
+    scene.end(memory=BASE)
+
+
 def check_newcomer(testbed, scene):
     """Checks that a capture that starts now delivers its packets."""
     name = "newcomer"
