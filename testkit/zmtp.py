@@ -1,25 +1,51 @@
-"""The part of ZeroMQ's wire protocol that pushes messages, without libzmq.
+"""The part of ZeroMQ's wire protocol that pushes and pulls messages, without libzmq.
 
 https://rfc.zeromq.org/spec/23/ (ZMTP 3.0), with the NULL mechanism.
 """
 
 import struct
 
-GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
+
+def greeting(version=3, mechanism=b"NULL"):
+    """The first 64 bytes of each side."""
+    return b"\xff" + bytes(8) + b"\x7f" + bytes([version, 0]) + mechanism.ljust(20, b"\0") + b"\0" + bytes(31)
+
+
+GREETING = greeting()
 
 MORE, LONG, COMMAND = 1, 2, 4
 
 
+def frame_header(length, flags=0):
+    """The bytes before a body of this length."""
+    if length < 256:
+        return bytes([flags, length])
+    return bytes([flags | LONG]) + struct.pack("!Q", length)
+
+
 def frame(body, flags=0):
-    if len(body) < 256:
-        return bytes([flags, len(body)]) + body
-    return bytes([flags | LONG]) + struct.pack("!Q", len(body)) + body
+    return frame_header(len(body), flags) + body
+
+
+def command(name, body=b""):
+    return frame(bytes([len(name)]) + name + body, COMMAND)
 
 
 def ready(socket_type):
     """The command that completes the handshake."""
     kind = b"\x0bSocket-Type" + struct.pack("!I", len(socket_type)) + socket_type
-    return frame(b"\x05READY" + kind, COMMAND)
+    return command(b"READY", kind)
+
+
+def receive(connection, length):
+    """Exactly that many bytes."""
+    data = b""
+    while len(data) < length:
+        some = connection.recv(length - len(data))
+        if not some:
+            raise ConnectionError("the peer closed the connection")
+        data += some
+    return data
 
 
 class Push:
@@ -28,19 +54,10 @@ class Push:
     def __init__(self, connection, socket_type=b"PUSH"):
         self.connection = connection
         connection.sendall(GREETING)
-        self._receive(len(GREETING))
+        receive(connection, len(GREETING))
         connection.sendall(ready(socket_type))
-        _, length = self._receive(2)
-        self._receive(length)
-
-    def _receive(self, length):
-        data = b""
-        while len(data) < length:
-            some = self.connection.recv(length - len(data))
-            if not some:
-                raise ConnectionError("the collector closed the connection")
-            data += some
-        return data
+        _, length = receive(connection, 2)
+        receive(connection, length)
 
     def send(self, *parts):
         """Sends a message of one or more parts."""
@@ -50,3 +67,12 @@ class Push:
 
     def close(self):
         self.connection.close()
+
+
+def accept_push(connection, then=b""):
+    """Completes the handshake with a PUSH socket that has connected. Sends `then` together with the last command."""
+    connection.sendall(GREETING)
+    receive(connection, len(GREETING))
+    _, length = receive(connection, 2)
+    receive(connection, length)
+    connection.sendall(ready(b"PULL") + then)
