@@ -77,7 +77,7 @@ class Keys:
 
     def sources_up(self):
         metrics = self.stack.metrics("collector")
-        return [name for name in NAMES.values() if metrics.values("packeteur_source_up", source=name) == [1.0]]
+        return [name for name in NAMES.values() if metrics.sum("packeteur_source_up", source=name)]
 
     def refuse_unknown_keys(self):
         """A capture that is not listed is refused, and says so. Once it is listed, its packets arrive."""
