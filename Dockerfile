@@ -9,7 +9,7 @@ ARG BASE=debian:bookworm-slim
 
 FROM ${BUILD} AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libpcap-dev libzmq3-dev \
+ && apt-get install -y --no-install-recommends libpcap-dev libsodium-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
@@ -17,10 +17,12 @@ RUN cargo build --release --locked -p pcktr && strip --strip-debug target/releas
 
 FROM ${BASE} AS runtime
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libcap2-bin libpcap0.8 libzmq5 \
+ && apt-get install -y --no-install-recommends libcap2-bin libpcap0.8 libsodium23 \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --system --gid 7386 pcktr \
- && useradd --system --uid 7386 --gid pcktr --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pcktr
+ && useradd --system --uid 7386 --gid pcktr --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pcktr \
+ # For KEY_FILE. A new volume that is mounted here gets the owner and the mode.
+ && install -d -o pcktr -g pcktr -m 700 /var/lib/packeteur
 COPY deploy/docker/healthy /usr/lib/packeteur/healthy
 COPY --from=build /src/target/release/pcktr /usr/lib/packeteur/pcktr
 # /usr/bin/pcktr has the file capability to open devices, so with `--cap-add NET_RAW` it does not need root. In a container

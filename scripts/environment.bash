@@ -39,6 +39,6 @@ need_rust() {
     return 1
 }
 
-# What the build needs: a C compiler for zstd, libpcap, and the system's libzmq (see .cargo/config.toml).
+# What the build needs: a C compiler for zstd, libpcap, and libsodium.
 # shellcheck disable=SC2034 # used by the scripts
-BUILD_PACKAGES=(build-essential pkg-config libpcap-dev libzmq3-dev)
+BUILD_PACKAGES=(build-essential pkg-config libpcap-dev libsodium-dev)

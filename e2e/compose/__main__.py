@@ -8,7 +8,7 @@ They start a Docker engine if none is running, and make a base image if no regis
 import subprocess
 import sys
 
-from e2e.compose import demo, image_tests, images, prometheus, units
+from e2e.compose import demo, image_tests, images, keys, prometheus, units
 from e2e.compose.engine import Engine
 from e2e.compose.relay import Relay
 from e2e.compose.stack import DEMO_FILES, TEST_FILES, Stack
@@ -21,6 +21,7 @@ STEPS = [
     ("relays packets of hosts and router, complete and in order", Relay.relays_in_order),
     ("prints them with tcpdump", Relay.prints),
     ("measures what was sent", Relay.measures),
+    ("without keys, packets can be read on the way", Relay.sends_in_the_clear),
     ("loses nothing when a capture is disconnected for a while", Relay.buffers_while_disconnected),
     ("continues after the collector was killed", Relay.restarts_the_collector),
     ("continues after a capture was killed", Relay.restarts_a_capture),
@@ -54,6 +55,16 @@ def run(report, version, command):
             return
         report.run(f"compose {version}: Prometheus scrapes all, and evaluates our rules", scraped, stack)
         report.run(f"compose {version}: stops", relay.stops)
+    run_keys(report, version, command)
+
+
+def run_keys(report, version, command):
+    """The same with keys."""
+    with Stack(command, keys.FILES) as stack:
+        tests = keys.Keys(stack)
+        if not all(report.run(f"compose {version}, keys: {name}", step, tests) for name, step in keys.STEPS):
+            for service in ("collector", "capture-a", "capture-b", "capture-tzsp"):
+                print(f"--- {service}", *stack.lines(service)[-15:], sep="\n")
 
 
 def scraped(stack):

@@ -19,7 +19,7 @@ PROMETHEUS = "packeteur-e2e-prometheus"
 BASE = "packeteur-e2e-base"
 
 # What the Dockerfile installs. If the base image has it, nothing is left to download.
-PACKAGES = ["libcap2-bin", "libpcap0.8", "libzmq5", "python3-minimal", "tcpdump"]
+PACKAGES = ["libcap2-bin", "libpcap0.8", "libsodium23", "python3-minimal", "tcpdump"]
 
 # Seconds for the download of an image.
 PULL_TIMEOUT = 600

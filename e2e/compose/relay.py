@@ -6,7 +6,8 @@ import subprocess
 
 from e2e.compose.engine import run
 from e2e.compose.inside.send import PORT
-from e2e.compose.stack import contents
+from e2e.compose.stack import HEAD, contents
+from e2e.compose.wire import recorded
 from testkit.outcome import Skipped, check, equal, until
 
 CAPTURES = ["capture-a", "capture-b", "capture-tzsp"]
@@ -111,6 +112,13 @@ class Relay:
         flows = self.stack.metrics("capture-tzsp")
         labels = {"from": "192.0.2.1", "to": "192.0.2.2", "protocol": "udp", "listen_port": "37008"}
         equal(flows.sum("tzsp_observed_packets_total", **labels), router, "packets of the router's flow")
+
+    def sends_in_the_clear(self):
+        """What `keys.py` does not find."""
+        with recorded(self.stack.pid("collector")) as stop:
+            self.send("host-a", "clear")
+            self.wait_for_all()
+            check(HEAD.search(stop()), "no packet was recorded")
 
     def buffers_while_disconnected(self):
         """A capture that cannot reach the collector keeps its packets, and sends them later."""

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from e2e.compose import unit_keys
 from e2e.compose.engine import run
 from e2e.compose.images import DEMO, ROOT
 from e2e.compose.inside.send import PORT
@@ -21,9 +22,11 @@ FROM {DEMO}
 USER root
 RUN apt-get update && apt-get install -y --no-install-recommends systemd && cp /usr/lib/packeteur/pcktr /usr/bin/pcktr
 COPY systemd/*.service /etc/systemd/system/
+COPY systemd /systemd
 COPY inside /inside
 HEALTHCHECK NONE
-ENTRYPOINT ["/lib/systemd/systemd"]
+# systemd mounts credentials in a namespace of its own: services see them only if mounts are shared.
+ENTRYPOINT ["sh", "-c", "mount --make-rshared / && exec /lib/systemd/systemd"]
 """
 
 # What systemd needs to run in a container: cgroups, mounts, and namespaces for its services.
@@ -69,6 +72,17 @@ class Units:
     def systemctl(self, *arguments, check=True):
         return self.execute("systemctl", *arguments, check=check)
 
+    def write(self, path, text):
+        command = ["docker", "exec", "-i", self.name, "tee", path]
+        subprocess.run(command, input=text.encode(), stdout=subprocess.DEVNULL, check=True, timeout=30)
+
+    def pid(self):
+        """The process id of the container's first process, as seen by the host."""
+        return run("docker", "inspect", "--format", "{{.State.Pid}}", self.name).strip()
+
+    def main_pid(self, mode):
+        return self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
+
     def wait_for_systemd(self):
         """Waits until systemd is up. Skips the tests if it cannot run on this machine."""
         states = ("running", "degraded")
@@ -89,8 +103,7 @@ class Units:
             settings = (ROOT / f"deploy/systemd/default/pcktr-{mode}").read_text()
             for name, value in ({"METRICS_ADDRPORT": f":{port}"} | SETTINGS[mode]).items():
                 settings += f"{name}={value}\n"
-            command = ["docker", "exec", "-i", self.name, "tee", f"/etc/default/pcktr-{mode}"]
-            subprocess.run(command, input=settings.encode(), stdout=subprocess.DEVNULL, check=True, timeout=30)
+            self.write(f"/etc/default/pcktr-{mode}", settings)
         for mode in METRICS:
             self.systemctl("restart", f"pcktr-{mode}")
             until(lambda: self.metrics(mode), f"pcktr-{mode} does not respond", TIMEOUT)
@@ -121,12 +134,17 @@ class Units:
                 found[name] = pcap.parse(Path(copies, name).read_bytes()).packets
             return found
 
+    def send(self):
+        """Sends packets, and returns what must be written."""
+        first = self.sent + 1
+        self.execute("python3", "/inside/send.py", "unit", first, COUNT, "127.0.0.1", PORT)
+        self.sent += COUNT
+        return {("unit", number): 1 for number in range(first, first + COUNT)}
+
     def relay_and_measure(self):
         """Packets sent on the host are in the collector's file, and counted by the exporter."""
         before = self.metrics("observe").sum("packeteur_capture_total")
-        self.execute("python3", "/inside/send.py", "unit", self.sent + 1, COUNT, "127.0.0.1", PORT)
-        expected = {("unit", number): 1 for number in range(self.sent + 1, self.sent + COUNT + 1)}
-        self.sent += COUNT
+        expected = self.send()
         until(lambda: len(self.files()["packets.pcap"]) >= COUNT, "the packets are not in the file", TIMEOUT)
         equal(contents(self.files()["packets.pcap"]), expected, "packets")
         until(
@@ -139,7 +157,7 @@ class Units:
         """They run as separate users, with a system call filter, and without the capability that opened the devices."""
         users = set()
         for mode in METRICS:
-            pid = self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
+            pid = self.main_pid(mode)
             status = dict(re.findall(r"^(\w+):\s+(.*)$", self.execute("cat", f"/proc/{pid}/status"), re.MULTILINE))
             users.add(status["Uid"].split()[0])
             bound = 0 if mode == "collect" else CAP_NET_RAW
@@ -151,11 +169,11 @@ class Units:
     def restart_after_kill(self):
         """After SIGKILL they are restarted, and the collector keeps the file that it had written."""
         for mode in METRICS:
-            pid = self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
+            pid = self.main_pid(mode)
             self.systemctl("kill", "--kill-who=main", "--signal=KILL", f"pcktr-{mode}")
 
             def restarted():
-                now = self.systemctl("show", "-P", "MainPID", f"pcktr-{mode}").strip()
+                now = self.main_pid(mode)
                 return now not in ("0", pid) and self.metrics(mode)
 
             until(restarted, f"pcktr-{mode} is not restarted", TIMEOUT)
@@ -181,6 +199,7 @@ STEPS = [
     Units.relay_and_measure,
     Units.are_confined,
     Units.restart_after_kill,
+    *unit_keys.STEPS,
     Units.stop,
 ]
 

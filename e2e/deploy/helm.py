@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 from e2e.deploy.apiserver import Cluster
+from e2e.deploy.rejected_values import PUBLIC_KEY, REJECTED
 from testkit.build import PCKTR, ROOT, need_pcktr
-from testkit.outcome import Failed, Skipped, check, equal
+from testkit.outcome import Failed, Skipped, check, equal, until
 from testkit.report import Report
 
 CHART = ROOT / "deploy/helm/packeteur"
@@ -27,49 +28,6 @@ OLDEST = (1, 27)
 
 # The severity of a warning from `helm lint`.
 WARNING = 2
-
-# Values that must be rejected, and a part of the message.
-REJECTED = {
-    "no collector": ({"collector": {"enabled": False}}, "there is no collector to send to"),
-    "nothing at all": ({"mode": "none", "collector": {"enabled": False}}, "there is nothing to install"),
-    "an unused endpoint": ({"mode": "observe", "relayEndpoint": "tcp://c:1"}, "only captures send packets"),
-    "a setting with a value of its own": (
-        {"settings": {"FILTER": "tcp"}},
-        "settings.FILTER: set the value `filter` instead",
-    ),
-    "an output setting with a value of its own": (
-        {"collector": {"settings": {"OUTPUT": "/x"}}},
-        "collector.settings.OUTPUT: set the value `collector.output` instead",
-    ),
-    "no devices": ({"devices": []}, "devices is empty"),
-    "the same port twice": ({"collector": {"ports": {"metrics": 7386}}}, "relay and metrics are both 7386"),
-    "the same port of a node twice": (
-        {"metricsPort": 9108, "collector": {"hostNetwork": True}},
-        "with collector.hostNetwork both are the node's",
-    ),
-    "a network policy with the host network": (
-        {"collector": {"hostNetwork": True}, "networkPolicy": {"enabled": True}},
-        "networkPolicy.enabled has no effect",
-    ),
-    "a service monitor without a collector": (
-        {"mode": "observe", "collector": {"enabled": False}, "serviceMonitor": {"enabled": True}},
-        "serviceMonitor.enabled is about the collector",
-    ),
-    "a pod monitor without captures": (
-        {"mode": "none", "podMonitor": {"enabled": True}},
-        "podMonitor.enabled is about the nodes",
-    ),
-    "an unknown mode": ({"mode": "sniff"}, "mode"),
-    "an unknown value": ({"device": "eth0"}, "device"),
-    "an invalid port": ({"metricsPort": 70000}, "metricsPort"),
-    "an endpoint without a port": ({"relayEndpoint": "tcp://collector"}, "relayEndpoint"),
-    "devices as one string": ({"devices": ["eth0,eth1"]}, "devices"),
-    "an unknown observer": ({"observe": "packets"}, "observe"),
-    "a number as a setting": ({"settings": {"SNAPLEN": 256}}, "SNAPLEN"),
-    "an invalid size": ({"collector": {"output": {"volume": {"size": "lots"}}}}, "size"),
-    "a reader without a command": ({"collector": {"output": {"reader": {"command": []}}}}, "command"),
-    "addresses without a prefix length": ({"networkPolicy": {"relayFrom": ["192.0.2.1"]}}, "relayFrom"),
-}
 
 
 class Chart:
@@ -225,6 +183,31 @@ def is_confined(objects):
             check("limits" in container["resources"], f"{name_of(one)} has no limits")
 
 
+def use_keys(one, objects, own, folder):
+    """Makes the key that the settings `own` name, and writes the list of captures to a file."""
+    pod = one["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+    mounts = {mount["mountPath"]: volumes.get(mount["name"]) for mount in pod["containers"][0].get("volumeMounts", [])}
+    for setting in ("KEY_FILE", "AUTHORIZED_KEYS"):
+        if setting not in own:
+            continue
+        directory, name = os.path.split(own[setting])
+        volume, own[setting] = mounts[directory], str(Path(folder, name))
+        if setting == "KEY_FILE":
+            equal(volume["secret"]["defaultMode"] & 0o007, 0, "permissions of others for the key")
+            equal(pod["securityContext"]["fsGroup"], pod["securityContext"]["runAsGroup"], "the group of the key")
+            equal([item["path"] for item in volume["secret"]["items"]], [name], "files of the Secret")
+            keygen = {"MODE": "keygen", "KEY_FILE": own[setting]}
+            subprocess.run([PCKTR], env=keygen, stdout=subprocess.DEVNULL, timeout=10, check=True)
+        else:
+            (keys,) = [
+                known
+                for known in of_kind(objects, "ConfigMap")
+                if known["metadata"]["name"] == volume["configMap"]["name"]
+            ]
+            Path(own[setting]).write_text(keys["data"][name])
+
+
 def accepts_settings(objects):
     """The program accepts all settings of the chart, including the filter."""
     need_pcktr()
@@ -243,6 +226,7 @@ def accepts_settings(objects):
                 check(any(own["WEB_CONFIG_FILE"].startswith(mount["mountPath"]) for mount in mounts), "not mounted")
                 own["WEB_CONFIG_FILE"] = folder + "/web.yml"
                 Path(folder, "web.yml").touch()
+            use_keys(one, objects, own, folder)
             if one["kind"] == "DaemonSet":
                 own |= {"DEVICE": "", "READ_FILE": str(empty)}
                 if own["MODE"] == "capture":
@@ -283,11 +267,57 @@ def with_everything(chart):
     files = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
     groups = [group for path in files for group in chart.yaml.safe_load(path.read_text())["groups"]]
     equal(rules["spec"]["groups"], groups, "groups of rules")
-    (dashboards,) = of_kind(objects, "ConfigMap")
+    (dashboards,) = [one for one in of_kind(objects, "ConfigMap") if one["metadata"]["name"].endswith("-dashboards")]
     files = (ROOT / "deploy/grafana/dashboards").glob("*.json")
     want = {f"packeteur-{path.name}": json.loads(path.read_text()) for path in files}
     equal({name: json.loads(text) for name, text in dashboards["data"].items()}, want, "dashboards")
     check(want, "no dashboards")
+
+
+def with_keys(chart):
+    """The examples that cross the cluster's border are encrypted: with keys at both ends, or at the captures."""
+    objects = chart.render(chart.values(ROOT / "deploy/helm/examples/reader.yaml"))
+    (nodes,), (collector,) = of_kind(objects, "DaemonSet"), of_kind(objects, "StatefulSet")
+    check({"KEY_FILE", "COLLECTOR_KEY"} <= environment(nodes).keys(), "the captures have no keys")
+    check({"KEY_FILE", "AUTHORIZED_KEYS"} <= environment(collector).keys(), "the collector has no keys")
+    (nodes,) = of_kind(chart.render(chart.values(ROOT / "deploy/helm/examples/remote.yaml")), "DaemonSet")
+    check({"KEY_FILE", "COLLECTOR_KEY"} <= environment(nodes).keys(), "the remote captures have no keys")
+
+
+def reads_changed_config_map(chart):
+    """The collector reads the list of keys again when a ConfigMap's volume changes, and says so. A kubelet writes a new
+    directory, and renames a symbolic link to it."""
+    need_pcktr()
+    with tempfile.TemporaryDirectory() as folder:
+        volume, key = Path(folder, "keys"), Path(folder, "key")
+        volume.mkdir()
+
+        def publish(version, text):
+            directory = volume / f"..{version}"
+            directory.mkdir()
+            (directory / "authorized_keys").write_text(text)
+            (volume / "..new").symlink_to(directory.name)
+            os.replace(volume / "..new", volume / "..data")
+
+        publish(1, f"{PUBLIC_KEY} node-1\n")
+        (volume / "authorized_keys").symlink_to("..data/authorized_keys")
+        keygen = {"MODE": "keygen", "KEY_FILE": str(key)}
+        other = subprocess.run(
+            [PCKTR], env=keygen, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        own = {"MODE": "collect", "COLLECT_ENDPOINT": f"ipc://{folder}/relay", "METRICS_ADDRPORT": "off"}
+        own |= {"KEY_FILE": str(key), "AUTHORIZED_KEYS": str(volume / "authorized_keys"), "OUTPUT": "/dev/null"}
+        log = Path(folder, "log")
+        with open(log, "wb") as out:
+            process = subprocess.Popen([PCKTR], env=own, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        try:
+            until(lambda: "waiting for captures" in log.read_text(), log.read_text)
+            publish(2, f"{PUBLIC_KEY} node-1\n{other} node-2\n")
+            shutil.rmtree(volume / "..1")
+            until(lambda: "AUTHORIZED_KEYS read again keys=2" in log.read_text(), log.read_text)
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def main():
@@ -313,6 +343,8 @@ def main():
         report.run(f"{name}: the program accepts its settings", accepts_settings, objects)
     report.run("helm: the defaults are a capture on every node, and a collector with a volume", by_default, chart)
     report.run("helm: the example `reader` has sidecar, rules and dashboards", with_everything, chart)
+    report.run("helm: the examples that relay out of the cluster or into it have keys", with_keys, chart)
+    report.run("helm: the collector reads a changed ConfigMap", reads_changed_config_map, chart)
     for name, (values, message) in REJECTED.items():
         report.run(f"helm: rejects {name}", chart.rejects, values, message)
     return report.close()

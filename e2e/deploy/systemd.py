@@ -33,6 +33,10 @@ def unit(mode):
     return UNITS / f"pcktr-{mode}.service"
 
 
+def drop_in(mode):
+    return UNITS / f"{unit(mode).name}.d" / "keys.conf"
+
+
 def lines(mode, key):
     """The values of a key, in the unit's order."""
     text = unit(mode).read_text()
@@ -40,7 +44,8 @@ def lines(mode, key):
 
 
 def verify(mode):
-    """`systemd-analyze verify` has no complaints, in a root directory with the programs that the unit starts."""
+    """`systemd-analyze verify` has no complaints, in a root directory with the programs that the unit starts, also with
+    its drop-in."""
     need("systemd-analyze")
     with tempfile.TemporaryDirectory() as root:
         programs = {
@@ -53,6 +58,8 @@ def verify(mode):
         system = Path(root, "etc/systemd/system")
         system.mkdir(parents=True)
         shutil.copy(unit(mode), system)
+        if drop_in(mode).exists():
+            shutil.copytree(drop_in(mode).parent, system / drop_in(mode).parent.name)
         shutil.copytree("/lib/systemd/system", Path(root, "lib/systemd/system"), symlinks=True)
         result = run("systemd-analyze", "verify", f"--root={root}", unit(mode).name)
     equal((result.returncode, result.stdout + result.stderr), (0, ""), "exit code and output")
@@ -120,6 +127,19 @@ def known_settings(mode):
         check(mode in table[name] or table[name].endswith("all"), f"{name}: not for {mode}, but for {table[name]}")
 
 
+def drop_in_for_keys(mode):
+    """The drop-in names settings that exist for this mode, and passes the secret key as a credential."""
+    need_pcktr()
+    text = drop_in(mode).read_text()
+    settings = dict(re.findall(r"^Environment=([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    credentials = dict(re.findall(r"^LoadCredential=([^:]+):(.*)$", text, re.MULTILINE))
+    equal(settings["KEY_FILE"], f"%d/{next(iter(credentials))}", "KEY_FILE")
+    want = {"capture": {"KEY_FILE"}, "collect": {"KEY_FILE", "AUTHORIZED_KEYS"}}[mode]
+    equal(set(settings), want, "settings")
+    unknown = want - set(re.findall(r"^([A-Z_]+)=", run(PCKTR, "--help").stdout, re.MULTILINE))
+    equal(unknown, set(), "unknown settings")
+
+
 def main():
     report = Report()
     for mode in MODES:
@@ -132,6 +152,8 @@ def main():
         report.run(f"{name}: lets the program confine itself", sandbox, mode)
         report.run(f"{name}: reports missing settings", missing_settings, mode)
         report.run(f"{name}: its settings exist", known_settings, mode)
+        if mode != "observe":
+            report.run(f"{name}: the drop-in for keys fits the program", drop_in_for_keys, mode)
     return report.close()
 
 

@@ -98,6 +98,33 @@ readOnlyRootFilesystem: true
 {{- end }}
 {{- end }}
 
+{{/* The relay's keys: the variable, the mount and the volume. The context is `keys` or `collector.keys`. */}}
+{{- define "packeteur.keyEnv" -}}
+{{- if .secret -}}
+- name: KEY_FILE
+  value: /etc/packeteur/key/key
+{{- end }}
+{{- end }}
+
+{{- define "packeteur.keyMount" -}}
+{{- if .secret -}}
+- name: key
+  mountPath: /etc/packeteur/key
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "packeteur.keyVolume" -}}
+{{- with .secret -}}
+- name: key
+  secret:
+    secretName: {{ . }}
+    # For the fsGroup. A key that everybody may read is rejected.
+    defaultMode: 0440
+    items: [{key: key, path: key}]
+{{- end }}
+{{- end }}
+
 {{- define "packeteur.probeScheme" -}}
 {{- if .Values.webConfig.secret -}}
 scheme: {{ .Values.webConfig.scheme }}
