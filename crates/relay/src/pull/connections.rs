@@ -130,6 +130,11 @@ impl ConnectionTable {
         })
     }
 
+    /// Whether a connection has sent a valid batch.
+    pub(super) fn is_valid(&self, id: u64) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.sender.is_valid())
+    }
+
     fn owned(&self, peer: Peer) -> usize {
         self.owned.get(&peer).copied().unwrap_or_default()
     }

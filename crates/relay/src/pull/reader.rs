@@ -378,7 +378,8 @@ impl Reader {
                  MAX_CONNECTIONS below it; repeats suppressed for 10 min"
             );
         }
-        match self.connections.dispensable().first() {
+        // Others than captures may have taken the descriptors, so no capture has to go.
+        match self.connections.dispensable().first().filter(|id| !self.connections.is_valid(**id)) {
             Some(victim) => {
                 let why =
                     "has the most or unused connections, and there are no file descriptors left".to_owned();
