@@ -147,9 +147,7 @@ fn encrypted_messages_of_libzmq_arrive_from_admitted_keys_only() {
     let mistaken = push(&context, &collector.endpoint(), Some((&other, &admitted)));
     collector.wait_for("wrong_collector_key", 1);
     drop(mistaken);
-    let plain = push(&context, &collector.endpoint(), None);
-    collector.wait_for("handshake", 1);
-    drop(plain);
+    // libzmq without keys ends the handshake, often before it has sent anything.
     let mut stream = UnixStream::connect(collector.socket()).unwrap();
     stream.write_all(HANDSHAKE).unwrap();
     closed(stream);
