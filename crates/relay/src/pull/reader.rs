@@ -1,32 +1,26 @@
 //! The thread that accepts connections and receives messages.
 
-use std::collections::VecDeque;
+mod accept;
+mod admission;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use batch::MAX_MESSAGE;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
-use zmtp::{PublicKey, Server, ServerEvent};
+use zmtp::ServerEvent;
 
 use super::connection::{Connection, Failure, Input, Read, Timeout, Turn};
 use super::connections::ConnectionTable;
-use super::listener::{Accepted, Listener, PeerAddress};
+use super::listener::Listener;
 use super::rejections::{LogLimiter, RejectReason};
-use super::sender::Sender;
 use super::{Message, Security, Shared};
-use crate::Peer;
-use crate::authorized_keys::Reload;
-use crate::refusal::{UNAUTHORIZED_NAME, UNKNOWN_KEY};
 
 /// Time between two looks at timeouts and at `AUTHORIZED_KEYS`.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Connections that are accepted before messages get their turn.
-const MAX_ACCEPTS: usize = 64;
 
 /// Events of connections in their handshake that are handled before messages get their turn: a handshake with keys takes
 /// a few tenths of a millisecond.
@@ -34,12 +28,6 @@ const MAX_HANDSHAKES: usize = 16;
 
 /// Connections that get a turn before the clock is read again.
 const MAX_TURNS: usize = 64;
-
-/// Characters of a name in the log.
-const MAX_LOGGED_NAME: usize = 255;
-
-/// How long no connection is accepted when the process has no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tokens of epoll events. Those of connections are their numbers, which begin at [`Token::FIRST_CONNECTION`], and those of
 /// listeners lie between.
@@ -263,28 +251,6 @@ impl Reader {
         }
     }
 
-    fn authenticate(&mut self, id: u64, key: PublicKey, source: Option<&str>) -> Result<(), End> {
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        let names = self.security.as_ref().and_then(|security| security.authorized.keys().names(&key));
-        let Some(names) = names else {
-            connection.refuse(UNKNOWN_KEY);
-            let why = format!("has the key {key}, which is not in AUTHORIZED_KEYS");
-            return Err(End::Failed(Failure::Peer(RejectReason::UnknownKey, why)));
-        };
-        if let Some(source) = source.filter(|source| !names.allow(source)) {
-            connection.refuse(UNAUTHORIZED_NAME);
-            let source: String = source.chars().take(MAX_LOGGED_NAME).collect();
-            let why = format!("has the key {key}, which may not use the SOURCE_NAME {source:?}");
-            return Err(End::Failed(Failure::Peer(RejectReason::UnauthorizedName, why)));
-        }
-        let names = Arc::clone(names);
-        self.connections.update(id, |connection| {
-            connection.sender.set_admitted(key, names);
-            connection.accept();
-        });
-        self.set_ready(id)
-    }
-
     /// The handshake is complete: from now on, the connection is paused with the others.
     fn set_ready(&mut self, id: u64) -> Result<(), End> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
@@ -309,92 +275,6 @@ impl Reader {
             connection.awaits_writing = awaits;
         }
         Ok(())
-    }
-
-    /// Accepts connections that wait.
-    fn accept(&mut self, listener: usize) {
-        let mut victims = None;
-        for _ in 0..MAX_ACCEPTS {
-            let Some(listener) = self.listeners.get(listener) else { return };
-            match listener.accept() {
-                Ok(Accepted::Connection(socket, peer)) => {
-                    if self.make_room(peer, &mut victims) {
-                        self.add(socket, peer);
-                    }
-                }
-                Ok(Accepted::Lost(error)) => {
-                    tracing::debug!(%error, "connection lost before it was accepted");
-                }
-                Ok(Accepted::None) => return,
-                Err(error) => return self.handle_accept_error(&error),
-            }
-        }
-    }
-
-    /// Whether there is a place for a new connection. If not, another one gives way, unless the peer has its share.
-    /// `victims`: those that may, chosen when the first is needed.
-    fn make_room(&mut self, peer: PeerAddress, victims: &mut Option<VecDeque<u64>>) -> bool {
-        if self.connections.len() < self.max_connections {
-            return true;
-        }
-        let full = |whose: &str| {
-            let why = format!("has {whose} connections, and there are MAX_CONNECTIONS");
-            Failure::Peer(RejectReason::MaxConnections, why)
-        };
-        let victims = victims.get_or_insert_with(|| self.connections.dispensable().into());
-        let chosen = victims.iter().position(|id| self.connections.gives_way(*id, peer.peer()));
-        let Some(victim) = chosen.and_then(|at| victims.remove(at)) else {
-            self.report(&peer.to_string(), full("as many as others"));
-            return false;
-        };
-        self.close(victim, End::Failed(full("the most or unused")));
-        true
-    }
-
-    fn add(&mut self, socket: socket2::Socket, peer: PeerAddress) {
-        let id = self.next_id;
-        self.next_id += 1;
-        if epoll::add(&self.main, &socket, EventData::new_u64(id), EventFlags::IN).is_err() {
-            return;
-        }
-        self.shared.connections.count_accepted();
-        let secret = self.security.as_ref().map(|security| Arc::clone(&security.secret));
-        let server = Server::new(secret, MAX_MESSAGE);
-        self.connections
-            .insert(id, Connection::new(socket, server, Sender::new(peer), self.now, self.reading()));
-        // The greeting.
-        if let Err(end) = self.write(id) {
-            self.close(id, end);
-        }
-    }
-
-    /// Makes room for connections that wait, or lets them wait: without this, epoll would report them for ever.
-    fn handle_accept_error(&mut self, error: &io::Error) {
-        if self.limiter.admits("", RejectReason::Descriptors, self.now) {
-            tracing::error!(
-                %error,
-                connections = self.connections.len(),
-                "cannot accept connections: raise the limit of file descriptors (LimitNOFILE=, ulimit -n), or lower \
-                 MAX_CONNECTIONS below it; repeats suppressed for 10 min"
-            );
-        }
-        // Others than captures may have taken the descriptors, so no capture has to go.
-        match self.connections.dispensable().first().filter(|id| !self.connections.is_valid(**id)) {
-            Some(victim) => {
-                let why =
-                    "has the most or unused connections, and there are no file descriptors left".to_owned();
-                self.close(*victim, End::Failed(Failure::Peer(RejectReason::Descriptors, why)));
-            }
-            None => self.shared.connections.rejections.count(RejectReason::Descriptors),
-        }
-        self.accept_after = Some(self.now + ACCEPT_PAUSE);
-        self.watch_listeners(EventFlags::empty());
-    }
-
-    fn watch_listeners(&self, flags: EventFlags) {
-        for (token, listener) in (Token::FIRST_LISTENER..).zip(&self.listeners) {
-            let _ = epoll::modify(&self.main, listener, EventData::new_u64(token), flags);
-        }
     }
 
     /// Reads no more messages until [`Self::resume`].
@@ -435,36 +315,6 @@ impl Reader {
             Timeout::Silence => return Some(End::Silent),
         };
         Some(End::Failed(Failure::Peer(reason, why.to_owned())))
-    }
-
-    /// Reads `AUTHORIZED_KEYS` again if it has changed, and ends the connections of removed keys.
-    fn reload_keys(&mut self) {
-        let Some(security) = &mut self.security else { return };
-        match security.authorized.reload() {
-            Reload::Unchanged => return,
-            Reload::Failed(error) => {
-                tracing::error!("{error}; the keys read before stay in force");
-                return;
-            }
-            Reload::Changed if security.authorized.keys().is_empty() => {
-                tracing::warn!("AUTHORIZED_KEYS lists no keys: no capture is admitted until it does");
-            }
-            Reload::Changed => {
-                tracing::info!(keys = security.authorized.keys().len(), "AUTHORIZED_KEYS read again");
-            }
-        }
-        let mut removed = Vec::new();
-        for (id, connection) in self.connections.iter() {
-            let Peer::Key(key) = connection.sender.peer() else { continue };
-            match security.authorized.keys().names(&key) {
-                Some(names) => connection.sender.set_admitted(key, Arc::clone(names)),
-                None => removed.push(id),
-            }
-        }
-        for id in removed {
-            let why = "has a key that was removed from AUTHORIZED_KEYS".to_owned();
-            self.close(id, End::Failed(Failure::Peer(RejectReason::RemovedKey, why)));
-        }
     }
 
     fn close(&mut self, id: u64, end: End) {
