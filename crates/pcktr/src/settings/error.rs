@@ -15,6 +15,14 @@ pub(crate) enum SettingError {
         /// What is wrong with it.
         fault: Fault,
     },
+    /// A setting that the mode needs is absent.
+    #[error("{setting}: is missing ({remedy})")]
+    Missing {
+        /// The setting's name.
+        setting: &'static str,
+        /// What to set it to.
+        remedy: &'static str,
+    },
     /// The environment cannot be read.
     #[error("environment: {0}")]
     Environment(#[from] envy::Error),

@@ -425,7 +425,7 @@ fn keys_need_each_other() {
     );
     check(
         &[("MODE", "keygen")],
-        "KEY_FILE: `` is missing (name the file for the secret key, for example /etc/pcktr/key)",
+        "KEY_FILE: is missing (name the file for the secret key, for example `/etc/pcktr/key`)",
     );
     check(
         &[("KEY_FILE", "key"), ("COLLECTOR_KEY", "secret")],
