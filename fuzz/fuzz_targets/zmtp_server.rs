@@ -27,6 +27,9 @@ fn key(number: u8) -> SecretKey {
     text.parse().expect("this is base64 of 32 bytes")
 }
 
+/// Pieces of what is sent at once: more of them would take most of the time.
+const MAX_PIECES: usize = 256;
+
 /// How the rest of the input is used.
 struct Plan {
     keys: bool,
@@ -36,9 +39,9 @@ struct Plan {
     messages: bool,
     /// The owner refuses the capture's key.
     refuse: bool,
-    /// Zeros that follow, in KiB.
-    zeros: usize,
-    /// Bytes that arrive together.
+    /// What follows, in KiB: of a long message the rest, and after that no valid frame.
+    padding: usize,
+    /// Bytes that arrive together, unless that makes more than [`MAX_PIECES`].
     piece: usize,
     /// The byte of the connection that is changed, and how.
     at: usize,
@@ -148,7 +151,7 @@ impl Wire<'_> {
         if let Some(byte) = self.plan.at.checked_sub(begin).and_then(|at| self.sent[begin..].get_mut(at)) {
             *byte ^= self.plan.mask;
         }
-        for piece in self.sent[begin..].chunks(self.plan.piece) {
+        for piece in self.sent[begin..].chunks(self.plan.piece.max(bytes.len() / MAX_PIECES)) {
             collector.receive(piece);
         }
     }
@@ -167,7 +170,7 @@ impl Wire<'_> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&[flags, zeros, piece, at_high, at_low, mask], input)) = input.split_first_chunk() else {
+    let Some((&[flags, padding, piece, at_high, at_low, mask], input)) = input.split_first_chunk() else {
         return;
     };
     let plan = Plan {
@@ -175,7 +178,7 @@ fuzz_target!(|input: &[u8]| {
         handshake: flags & 2 != 0,
         messages: flags & 4 != 0,
         refuse: flags & 8 != 0,
-        zeros: usize::from(zeros & 0x7f),
+        padding: usize::from(padding & 0x7f),
         piece: if piece == 0 { usize::MAX } else { usize::from(piece) * usize::from(piece) },
         at: u16::from_be_bytes([at_high, at_low]).into(),
         mask,
@@ -185,7 +188,7 @@ fuzz_target!(|input: &[u8]| {
     let security = plan.keys.then(|| ClientSecurity {
         server: COLLECTOR.public(),
         secret: Arc::clone(&CAPTURE),
-        source: String::from_utf8_lossy(input.get(..usize::from(zeros)).unwrap_or_default()).into_owned(),
+        source: String::from_utf8_lossy(input.get(..usize::from(padding)).unwrap_or_default()).into_owned(),
     });
     let mut client = Client::new(security);
     if plan.handshake {
@@ -206,7 +209,7 @@ fuzz_target!(|input: &[u8]| {
     } else {
         wire.send(input, &mut collector);
     }
-    wire.send(&vec![0; plan.zeros << 10], &mut collector);
+    wire.send(&vec![0xff; plan.padding << 10], &mut collector);
 
     if plan.keys {
         assert!(sent.starts_with(&collector.messages), "only what the owner of the key has sent");
