@@ -3,7 +3,8 @@
 #![no_main]
 
 use batch::{
-    BatchLimits, Builder, CloseInfo, Compression, DecodedBatch, Interface, MAX_PAYLOAD, Order, SendInfo, Template,
+    BatchLimits, Builder, CloseInfo, Compression, DecodedBatch, Interface, MAX_PAYLOAD, Order, SendInfo,
+    Template,
 };
 use libfuzzer_sys::fuzz_target;
 use packet::{LinkType, Origin, Record, Records, Timestamp};

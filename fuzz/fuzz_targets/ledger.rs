@@ -16,7 +16,8 @@ const PLAUSIBLE: u64 = 1 << 60;
 
 /// The counters that must never decrease.
 fn counters(stats: &SourceStats) -> [u64; 9] {
-    let SourceStats { received, duplicates, sent_before_connect, lost, recovered, sent, captured, .. } = *stats;
+    let SourceStats { received, duplicates, sent_before_connect, lost, recovered, sent, captured, .. } =
+        *stats;
     let packets = [received, duplicates, sent_before_connect, lost, recovered].map(|counts| counts.packets);
     let [a, b, c, d, e] = packets;
     [a, b, c, d, e, sent, captured, stats.dropped.relay, stats.epochs]
@@ -36,7 +37,9 @@ fuzz_target!(|input: &[u8]| {
     let mut known: [(Option<SourceId>, [u64; 9]); 3] = Default::default();
     let mut now = 1_700_000_000_000_000_000;
     for step in input.chunks_exact(STEP) {
-        let &[who, pace, epoch, sequence, before, captured, kernel, relay, packets, what] = step else { break };
+        let &[who, pace, epoch, sequence, before, captured, kernel, relay, packets, what] = step else {
+            break;
+        };
         now += u64::from(pace) * 10_000_000;
         let wall = Timestamp::from_nanos(now);
         let name = who % 3;
@@ -71,7 +74,10 @@ fuzz_target!(|input: &[u8]| {
         ledger.settle(wall);
         let stats = ledger.stats(source).expect("it is registered");
         let after = counters(&stats);
-        assert!(figures.iter().zip(after).all(|(before, after)| *before <= after && after < PLAUSIBLE), "{stats:?}");
+        assert!(
+            figures.iter().zip(after).all(|(before, after)| *before <= after && after < PLAUSIBLE),
+            "{stats:?}"
+        );
         *figures = after;
         let _ = stats.is_up(wall, ledger::LOSS_TIMEOUT);
         if what & 0x1e == 0x1e {

@@ -148,3 +148,74 @@ impl Channel {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::SecretKey;
+    use crate::command::Command;
+    use crate::traffic::answer;
+
+    /// The sides of a client and a server after the handshake.
+    fn channels() -> (Channel, Channel) {
+        let (client, server) = (SecretKey::generate(), SecretKey::generate());
+        let derive = |public: &SecretKey, secret: &SecretKey| {
+            SharedKey::derive(public.public().as_bytes(), secret.as_bytes()).unwrap()
+        };
+        let (ours, theirs) = (prefix::CLIENT_MESSAGE, prefix::SERVER_MESSAGE);
+        let channel = |key, send_prefix, receive_prefix| Channel {
+            key,
+            send_prefix,
+            receive_prefix,
+            sent: 2,
+            received: 2,
+        };
+        (channel(derive(&server, &client), ours, theirs), channel(derive(&client, &server), theirs, ours))
+    }
+
+    /// Encrypts flags and payload as they are, which [`Channel::seal`] does not do.
+    fn seal(channel: &mut Channel, mut text: Vec<u8>) -> Vec<u8> {
+        channel.sent += 1;
+        let tag = channel.key.seal(&short_nonce(channel.send_prefix, channel.sent), &mut text);
+        [MESSAGE_NAME.as_slice(), &channel.sent.to_be_bytes(), &tag, &text].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn the_owner_of_a_key_can_encrypt_anything(
+            flags in prop_oneof![0_u8..4, any::<u8>()],
+            name in prop_oneof![Just("\x04PING"), Just("\x04PONG"), Just("\x05ERROR"), Just("")],
+            body in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let (mut client, mut server) = channels();
+            let payload = [name.as_bytes(), &body].concat();
+            let opened = server.open(seal(&mut client, [&[flags], payload.as_slice()].concat()));
+            match flags {
+                0 => prop_assert!(matches!(opened, Ok(Opened::Message(message)) if message.as_ref() == payload)),
+                FLAG_COMMAND => {
+                    let Ok(Opened::Command(command)) = opened else { panic!("{opened:?}") };
+                    let mut out = Vec::new();
+                    let answered = Command::decode(command.as_ref())
+                        .and_then(|command| answer(command, Some(&mut server), &mut out));
+                    // A time to live, and a context of at most 16 bytes, which the answer has.
+                    let valid = name == "\x04PING" && (2..=18).contains(&body.len());
+                    prop_assert!(answered.is_ok() == (valid || name == "\x04PONG") || name.is_empty());
+                    if valid {
+                        let Ok(Opened::Command(pong)) = client.open(out.split_off(2)) else { panic!("no answer") };
+                        prop_assert_eq!(pong.as_ref(), [b"\x04PONG", &body[2..]].concat());
+                    }
+                }
+                _ if flags & FLAG_MORE != 0 => prop_assert_eq!(opened, Err(Error::Multipart)),
+                _ => prop_assert_eq!(opened, Err(Error::Frame)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_without_flags_is_refused() {
+        let (mut client, mut server) = channels();
+        assert_eq!(server.open(seal(&mut client, Vec::new())), Err(Error::Decryption));
+    }
+}
