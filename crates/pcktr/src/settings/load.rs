@@ -136,9 +136,8 @@ fn missing_keys(raw: &Raw, mode: Mode) -> Option<SettingError> {
     let own = given(&raw.key_file.text);
     let (other, other_name, remedy) = match mode {
         Mode::Keygen if own.is_none() => {
-            let fault =
-                Fault::new("is missing", "name the file for the secret key, for example /etc/pcktr/key");
-            return Some(table::KEY_FILE.error("", fault));
+            let remedy = "name the file for the secret key, for example `/etc/pcktr/key`";
+            return Some(SettingError::Missing { setting: table::KEY_FILE.name, remedy });
         }
         Mode::Keygen | Mode::Observe => return None,
         Mode::Capture => (
