@@ -86,7 +86,10 @@ def test_flood_of_made_up_routers(testbed):
     metrics = capture.metrics()
     dropped = metrics.sum("packeteur_tzsp_untracked_packets_total")
     check(metrics.sum("packeteur_tzsp_routers") <= 4096, "more routers than a capture remembers")
-    check(metrics.sum("packeteur_tzsp_forgotten_routers_total") > 1000, "no routers were forgotten")
+    # The others were not tracked: how many depends on the time that the flood takes.
+    forgotten = metrics.sum("packeteur_tzsp_forgotten_routers_total")
+    check(forgotten > 0, "no routers were forgotten")
+    check(forgotten + dropped >= 9000 - 4096, f"{forgotten} forgotten, {dropped} untracked")
     until(
         lambda: capture.metrics().sum("packeteur_relay_sent_packets_total") == sent - dropped,
         "packets are relayed or counted",
