@@ -9,7 +9,7 @@
 //! out early, before packets of other sources that should have preceded it. Without the late packets of an era, the
 //! others are in order.
 //!
-//! **When memory is short**, whoever takes the most gives way: the first batch of a source that holds more than half of all,
+//! **When memory is short**, the sender that uses the most gives way: the first batch of a source that holds more than half of all,
 //! or else of the sender that holds the most, leaves early, and the others keep their order. Only if there is one sender,
 //! so that the order would be no better for it, everything up to the end of the first batch goes out in order, and those
 //! that have not sent theirs are late.
@@ -54,7 +54,7 @@ impl Default for MergeConfig {
     }
 }
 
-/// Whoever sends batches, perhaps for many sources. Senders get equal shares of the memory.
+/// A sender of batches, perhaps of many sources. Senders get equal shares of the memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SenderId(pub u64);
 

@@ -148,7 +148,7 @@ impl AuthorizedKeys {
         self.0.len()
     }
 
-    /// Whether nobody is admitted.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

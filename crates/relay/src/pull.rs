@@ -262,7 +262,7 @@ fn affordable(max_connections: usize) -> usize {
     affordable.min(max_connections)
 }
 
-/// Closes the queue when the receiving thread ends, also by a panic: nobody must wait for messages that cannot come.
+/// Closes the queue when the receiving thread ends, also by a panic: the collector must not wait for messages that cannot come.
 struct CloseOnDrop(Arc<Shared>);
 
 impl Drop for CloseOnDrop {
