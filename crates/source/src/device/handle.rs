@@ -13,6 +13,10 @@ use socket2::{SockFilter, SockRef};
 use super::own_traffic::OwnTraffic;
 use super::statistics::KernelCounts;
 use super::{FLUSH_DELAY, FLUSH_SLACK, interfaces};
+
+/// How long counted packets may take beyond [`FLUSH_DELAY`] where all of them come: the kernel's timer is late on a busy
+/// machine.
+const EXACT_FLUSH_SLACK: Duration = Duration::from_secs(1);
 use crate::filter::locate_filter_error;
 
 /// How a device is captured.
@@ -171,12 +175,16 @@ impl Handle {
         self.attach_drop_filter();
         let counted = KernelCounts::read(self);
         let mut left = counted.packets.saturating_sub(counted.drops);
-        let deadline = Instant::now() + FLUSH_DELAY + FLUSH_SLACK;
-        // On a loopback device libpcap leaves some of them out: then the time is the end.
-        while left > 0 && Instant::now() < deadline {
+        // Where loopback is among them, libpcap leaves some packets out: then the time is the end.
+        let is_exact = &*self.name != "any" && !interfaces::is_loopback(&self.name);
+        let deadline = Instant::now() + FLUSH_DELAY + if is_exact { EXACT_FLUSH_SLACK } else { FLUSH_SLACK };
+        while left > 0 {
+            // Looked at before: this thread may have been delayed, and the packets have come meanwhile.
+            let now = Instant::now();
             let result = self.capture.dispatch(None, |_| {});
             match self.read_result(result)? {
-                0 => self.wait(deadline.saturating_duration_since(Instant::now()))?,
+                0 if now >= deadline => break,
+                0 => self.wait(deadline.saturating_duration_since(now))?,
                 read => left = left.saturating_sub(read as u64),
             }
         }
