@@ -76,3 +76,15 @@ def accept_push(connection, then=b""):
     _, length = receive(connection, 2)
     receive(connection, length)
     connection.sendall(ready(b"PULL") + then)
+
+
+def is_closed(connection):
+    """Whether the other side closes the connection, perhaps after sending something."""
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True

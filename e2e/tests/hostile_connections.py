@@ -54,16 +54,9 @@ def send_until_closed(connection, data, most):
 
 
 def is_closed(connection):
-    """Whether the peer closes the connection."""
+    """Whether the peer closes the connection, within the time of a handshake and more."""
     connection.settimeout(15)
-    try:
-        while connection.recv(4096):
-            pass
-    except TimeoutError:
-        return False
-    except ConnectionError:
-        pass
-    return True
+    return zmtp.is_closed(connection)
 
 
 def check_responsive(program):

@@ -83,7 +83,7 @@ def test_invalid_messages_are_counted(testbed):
     # A batch has one part. A sender of several is cut off at the first.
     several = zmtp.Push(testbed.home.connect("127.0.0.1", port))
     several.connection.sendall(zmtp.frame(b"one", zmtp.MORE))
-    check(is_closed(several.connection), "a message of several parts is accepted")
+    check(zmtp.is_closed(several.connection), "a message of several parts is accepted")
     collect.wait_for_metric("packeteur_rejected_connections_total", 1, reason="multipart")
     # A valid batch on the same connection is received.
     push.send(batch.encode(flags=1, source="raw"))
@@ -108,7 +108,7 @@ def test_garbage_on_the_port(testbed):
             except OSError:
                 # The collector has closed the connection already.
                 continue
-            is_closed(connection)
+            zmtp.is_closed(connection)
     silent = testbed.home.connect("127.0.0.1", port)
     for kind in (b"REQ", b"SUB", b"NONSENSE"):
         try:
@@ -120,22 +120,10 @@ def test_garbage_on_the_port(testbed):
     # A message with a length of a terabyte: the connection is closed, and no memory is allocated.
     huge = zmtp.Push(testbed.home.connect("127.0.0.1", port))
     huge.connection.sendall(bytes([zmtp.LONG]) + (1 << 40).to_bytes(8, "big"))
-    check(is_closed(huge.connection), "the collector waits for a message of a terabyte")
+    check(zmtp.is_closed(huge.connection), "the collector waits for a message of a terabyte")
     check(collect.memory_peak() < 200 << 20, f"{collect.memory_peak() >> 20} MiB of memory")
     silent.close()
     check_undisturbed(testbed, collect, ping)
-
-
-def is_closed(connection):
-    """Whether the other side closes the connection, perhaps after sending something."""
-    try:
-        while connection.recv(4096):
-            pass
-    except TimeoutError:
-        return False
-    except ConnectionError:
-        pass
-    return True
 
 
 def test_raw_batches(testbed):

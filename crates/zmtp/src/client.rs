@@ -67,7 +67,7 @@ impl Client {
     /// A new connection. With `security` it uses CURVE, otherwise NULL.
     #[must_use]
     pub fn new(security: Option<ClientSecurity>) -> Self {
-        let mechanism = if security.is_some() { Mechanism::Curve } else { Mechanism::Null };
+        let mechanism = Mechanism::of(security.is_some());
         Self {
             security,
             stage: Stage::Greeting(GreetingDecoder::new()),
@@ -93,7 +93,7 @@ impl Client {
             match &mut self.stage {
                 Stage::Closed => return Ok(None),
                 Stage::Greeting(decoder) => {
-                    let mechanism = if self.security.is_some() { Mechanism::Curve } else { Mechanism::Null };
+                    let mechanism = Mechanism::of(self.security.is_some());
                     if !decoder.decode(input, mechanism, false)? {
                         return Ok(None);
                     }

@@ -66,7 +66,7 @@ pub(crate) fn encode_error(reason: &str, out: &mut Vec<u8>) {
     Command { name: b"ERROR", body: &body }.encode_frame(out);
 }
 
-/// The name of a property of our own: the name under which a capture sends. RFC 37: names that begin with `X-` are for
+/// An application property: the name under which a capture sends. RFC 37: names that begin with `X-` are for
 /// applications.
 const SOURCE: &str = "X-Packeteur-Source";
 

@@ -18,6 +18,11 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// The mechanism of a side that has keys, or has none.
+    pub(crate) fn of(has_keys: bool) -> Self {
+        if has_keys { Self::Curve } else { Self::Null }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Null => "NULL",

@@ -73,7 +73,7 @@ impl SecretKey {
         &self.secret
     }
 
-    /// The key in base64, for a file that nobody else can read.
+    /// The key in base64, for a file that others cannot read.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.secret.as_slice()))

@@ -2,8 +2,8 @@
 //! mechanisms NULL and CURVE ([RFC 26]).
 //!
 //! There is no I/O here: a [`Server`] (PULL) or [`Client`] (PUSH) takes the bytes that its peer sent, and gives back events
-//! and bytes to send. libzmq bounds neither the number of parts of a message nor the memory of unfinished ones, keeps what
-//! a PUSH socket is sent although nobody can read it, and says little about whom it refused and why. This implementation
+//! and bytes to send. libzmq bounds neither the number of parts of a message nor the memory of unfinished ones, keeps
+//! what is sent to a PUSH socket although it cannot be read, and says little about which peers it refused and why. This implementation
 //! is for peers that cannot be trusted:
 //!
 //! - A message has one part. A peer that sends more is cut off at the first.

@@ -60,7 +60,7 @@ impl Server {
     /// A new connection. With `secret`, peers have to use CURVE; without, NULL. `max_message`: in bytes.
     #[must_use]
     pub fn new(secret: Option<Arc<SecretKey>>, max_message: usize) -> Self {
-        let mechanism = if secret.is_some() { Mechanism::Curve } else { Mechanism::Null };
+        let mechanism = Mechanism::of(secret.is_some());
         Self {
             outgoing: greeting::encode(mechanism, secret.is_some()).to_vec(),
             secret,
@@ -86,7 +86,7 @@ impl Server {
         loop {
             let limit = match &mut self.stage {
                 Stage::Greeting(decoder) => {
-                    let mechanism = if self.secret.is_some() { Mechanism::Curve } else { Mechanism::Null };
+                    let mechanism = Mechanism::of(self.secret.is_some());
                     if !decoder.decode(input, mechanism, true)? {
                         return Ok(None);
                     }

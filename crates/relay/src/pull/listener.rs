@@ -170,7 +170,7 @@ fn bind_unix(path: &Path, address: &BindAddress) -> Result<Listener, PullError> 
     Ok(listener)
 }
 
-/// Removes the file of a socket on which nobody listens.
+/// Removes the file of a socket without a listener.
 fn remove_stale(file: &Path, sockaddr: &SockAddr, address: &BindAddress) -> Result<(), PullError> {
     let failed = |why| PullError::Bind { endpoint: address.to_string(), why };
     if !fs::symlink_metadata(file).map_err(failed)?.file_type().is_socket() {

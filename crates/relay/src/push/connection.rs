@@ -157,17 +157,13 @@ impl Connection {
         // What is left shows at the next poll: a collector that never stops must not keep this thread.
         for _ in 0..MAX_READS {
             let count = match rustix::io::read(&self.socket, &mut scratch) {
-                Ok(0) => {
+                Ok(0) | Err(Errno::CONNRESET) => {
                     let during_handshake = !self.is_ready() && self.client.has_greeting();
                     return Err(ConnectionError::Closed { during_handshake });
                 }
                 Ok(count) => count,
                 Err(Errno::AGAIN) => return Ok(ready),
                 Err(Errno::INTR) => continue,
-                Err(Errno::CONNRESET) => {
-                    let during_handshake = !self.is_ready() && self.client.has_greeting();
-                    return Err(ConnectionError::Closed { during_handshake });
-                }
                 Err(errno) => return Err(errno.into()),
             };
             let mut input = scratch.get(..count).unwrap_or_default();

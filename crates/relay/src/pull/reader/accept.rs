@@ -80,7 +80,7 @@ impl Reader {
         }
     }
 
-    /// Makes room for connections that wait, or lets them wait: without this, epoll would report them for ever.
+    /// Makes room for connections that wait, or lets them wait. Otherwise epoll would keep reporting them.
     fn handle_accept_error(&mut self, error: &io::Error) {
         if self.limiter.admits("", RejectReason::Descriptors, self.now) {
             tracing::error!(
