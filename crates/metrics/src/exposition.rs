@@ -92,7 +92,7 @@ impl Write for Exposition {
 }
 
 /// The labels of a sample: the text between the braces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     text: String,
 }

@@ -4,6 +4,7 @@
 
 mod expiring_table;
 pub mod flows;
+mod holders;
 mod observed;
 mod observer;
 mod observers;

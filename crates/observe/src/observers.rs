@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use prometheus::core::Collector;
 
 use crate::flows::{Flows, FlowsConfig};
+use crate::holders::Holders;
 use crate::observer::{BatchOrigin, Chunk, Observer};
 use crate::pairs::{Pairs, PairsConfig};
 use crate::sizes::{self, Sizes};
@@ -41,13 +42,27 @@ pub struct ObserversConfig {
 /// different observers at the same time. A scrape holds a lock only while it copies about a thousand entries.
 #[derive(Debug)]
 pub struct Observers {
-    /// Scrapes read a snapshot.
-    origins: Mutex<Arc<Origins>>,
+    origins: Mutex<Registry>,
     packets: AtomicU64,
     /// Counted during the walk itself, because it needs only the address family.
     sizes: Option<Mutex<Sizes>>,
     /// Those that need parsed headers.
     observers: Vec<Arc<dyn Observer>>,
+}
+
+#[derive(Debug)]
+struct Registry {
+    /// Scrapes read a snapshot.
+    origins: Arc<Origins>,
+    holders: Holders,
+}
+
+impl Registry {
+    fn forget(&mut self, id: OriginId) -> Vec<OriginId> {
+        let freed = Arc::make_mut(&mut self.origins).forget(id);
+        freed.iter().for_each(|id| self.holders.clear(*id));
+        freed
+    }
 }
 
 impl Observers {
@@ -62,23 +77,29 @@ impl Observers {
             pairs.map(|config| shared(Pairs::new(config))),
         ];
         Arc::new(Self {
-            origins: Mutex::new(Arc::new(Origins::new(scope))),
+            origins: Mutex::new(Registry {
+                origins: Arc::new(Origins::new(scope)),
+                holders: Holders::default(),
+            }),
             packets: AtomicU64::new(0),
             sizes: sizes.then(Mutex::default),
             observers: observers.into_iter().flatten().collect(),
         })
     }
 
-    /// The id of an origin, to be used for its batches. `interfaces` are the names of the interfaces that a cooked
-    /// device's packets refer to by index; call this again when there are more.
+    /// The id of an origin, to be used for its batches until [`release`](Self::release) is called as often as this, or
+    /// [`forget`](Self::forget) once. `interfaces` are the names of the interfaces that a cooked device's packets refer to
+    /// by index; call this again when there are more.
     pub fn register(&self, origin: &Origin, interfaces: &[(u32, Arc<str>)]) -> OriginId {
         let id = {
-            let mut origins = self.origins.lock();
+            let mut registry = self.origins.lock();
+            let Registry { origins, holders } = &mut *registry;
             // A scrape reads a snapshot, and must not find another origin under a number of it.
-            let reuse = Arc::get_mut(&mut origins).is_some_and(|origins| !origins.is_copied());
-            let origins = Arc::make_mut(&mut origins);
+            let reuse = Arc::get_mut(origins).is_some_and(|origins| !origins.is_copied());
+            let origins = Arc::make_mut(origins);
             let id = origins.register_as(origin, reuse);
             origins.name_interfaces(id, interfaces);
+            holders.add(id);
             id
         };
         for observer in &self.observers {
@@ -87,12 +108,31 @@ impl Observers {
         id
     }
 
+    /// Takes back a call of [`register`](Self::register). An origin that nobody needs is forgotten when thousands of others
+    /// were released after it.
+    pub fn release(&self, id: OriginId) {
+        let freed = {
+            let mut registry = self.origins.lock();
+            registry.holders.remove(id).map_or_else(Vec::new, |oldest| registry.forget(oldest))
+        };
+        self.forget_all(&freed);
+    }
+
     /// Forgets an origin, and everything that was measured of it.
     pub fn forget(&self, id: OriginId) {
-        let freed = Arc::make_mut(&mut self.origins.lock()).forget(id);
+        let freed = self.origins.lock().forget(id);
+        self.forget_all(&freed);
+    }
+
+    fn forget_all(&self, freed: &[OriginId]) {
+        if freed.is_empty() {
+            return;
+        }
         for observer in &self.observers {
             freed.iter().for_each(|id| observer.forget(*id));
         }
+        // Not earlier: another thread might register an origin with one of these numbers.
+        Arc::make_mut(&mut self.origins.lock().origins).free(freed);
     }
 
     /// Observes a batch.
@@ -138,7 +178,7 @@ impl Observers {
     }
 
     fn batch_origin(&self, id: OriginId) -> BatchOrigin {
-        let origins = self.origins.lock();
+        let origins = &self.origins.lock().origins;
         BatchOrigin {
             id,
             canonical: origins.canonical(id),
@@ -182,7 +222,7 @@ impl Observers {
     }
 
     fn snapshot(&self) -> Arc<Origins> {
-        Arc::clone(&self.origins.lock())
+        Arc::clone(&self.origins.lock().origins)
     }
 }
 

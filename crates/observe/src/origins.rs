@@ -45,6 +45,10 @@ pub(crate) const MAX_NAMES_IN_ALL: usize = 65_536;
 pub struct Origins {
     scope: Scope,
     ids: HashMap<Origin, OriginId>,
+    /// See [`Origins::canonical`].
+    canonical: HashMap<Labels, OriginId>,
+    /// See [`Origins::canonical_with_device`].
+    canonical_with_device: HashMap<(Labels, Arc<str>), OriginId>,
     /// By number.
     registered: Vec<Option<Registered>>,
     free: Vec<OriginId>,
@@ -63,6 +67,8 @@ struct Registered {
     /// See [`Origins::canonical`] and [`Origins::canonical_with_device`].
     canonical: OriginId,
     canonical_with_device: OriginId,
+    /// How often others name it as one of these two.
+    users: u32,
     /// Names by index.
     interfaces: HashMap<u32, Arc<str>>,
     /// Whether it was forgotten, and is kept because others are counted with it.
@@ -101,10 +107,14 @@ impl Origins {
         };
         let labels = named.iter().fold(Labels::new(), |labels, (name, value)| labels.with(name, value));
         let label_set = named.iter().fold(LabelSet::new(), |labels, (name, value)| labels.with(name, value));
-        let mut same = self.registered.iter().flatten().filter(|other| other.labels == labels);
-        let canonical = same.clone().next().map_or(id, |other| other.canonical);
-        let with_device = same.find(|other| other.origin.device == origin.device);
-        let canonical_with_device = with_device.map_or(id, |other| other.canonical_with_device);
+        let canonical = *self.canonical.entry(labels.clone()).or_insert(id);
+        let of_device = (labels.clone(), Arc::clone(&origin.device));
+        let canonical_with_device = *self.canonical_with_device.entry(of_device).or_insert(id);
+        for used in [canonical, canonical_with_device].into_iter().filter(|used| *used != id) {
+            if let Some(Some(used)) = self.registered.get_mut(used.index()) {
+                used.users += 1;
+            }
+        }
         if let Some(place) = self.registered.get_mut(id.index()) {
             *place = Some(Registered {
                 origin: origin.clone(),
@@ -112,6 +122,7 @@ impl Origins {
                 label_set,
                 canonical,
                 canonical_with_device,
+                users: 0,
                 interfaces: HashMap::new(),
                 forgotten: false,
             });
@@ -121,28 +132,45 @@ impl Origins {
     }
 
     /// Forgets an origin, unless others are counted with it: then it is forgotten with the last of them. Returns the
-    /// numbers that are free now.
+    /// numbers that are out of use now, to be passed to [`free`](Self::free).
     pub(crate) fn forget(&mut self, id: OriginId) -> Vec<OriginId> {
         let Some(Some(registered)) = self.registered.get_mut(id.index()) else { return Vec::new() };
         registered.forgotten = true;
+        let with = [registered.canonical_with_device, registered.canonical];
         let mut freed = Vec::new();
-        for id in [id, registered.canonical_with_device, registered.canonical] {
-            let is_needed = self.registered.iter().flatten().any(|other| {
-                let counted_with = [other.canonical, other.canonical_with_device].contains(&id);
-                counted_with && self.ids.get(&other.origin) != Some(&id)
-            });
-            let Some(place) = self.registered.get_mut(id.index()) else { continue };
-            if is_needed || !place.as_ref().is_some_and(|registered| registered.forgotten) {
+        // An origin is free before those that it is counted with.
+        for candidate in [id].into_iter().chain(with) {
+            let Some(place) = self.registered.get_mut(candidate.index()) else { continue };
+            let Some(registered) = place.take_if(|known| known.forgotten && known.users == 0) else {
                 continue;
-            }
-            if let Some(registered) = place.take() {
-                self.names -= registered.interfaces.len();
-                self.ids.remove(&registered.origin);
-                self.free.push(id);
-                freed.push(id);
-            }
+            };
+            self.remove(candidate, &registered);
+            freed.push(candidate);
         }
         freed
+    }
+
+    /// Removes a free origin from everything but [`Self::registered`].
+    fn remove(&mut self, id: OriginId, registered: &Registered) {
+        for used in [registered.canonical, registered.canonical_with_device] {
+            if let Some(Some(used)) = self.registered.get_mut(used.index()) {
+                used.users -= 1;
+            }
+        }
+        if registered.canonical == id {
+            self.canonical.remove(&registered.labels);
+        }
+        if registered.canonical_with_device == id {
+            let of_device = (registered.labels.clone(), Arc::clone(&registered.origin.device));
+            self.canonical_with_device.remove(&of_device);
+        }
+        self.names -= registered.interfaces.len();
+        self.ids.remove(&registered.origin);
+    }
+
+    /// Permits that these numbers are used again.
+    pub(crate) fn free(&mut self, ids: &[OriginId]) {
+        self.free.extend(ids);
     }
 
     /// Sets the names of interfaces of an origin whose packets carry an interface index.
@@ -166,6 +194,12 @@ impl Origins {
     /// Whether there is a copy of this.
     pub(crate) fn is_copied(&self) -> bool {
         Arc::strong_count(&self.copies) > 1
+    }
+
+    /// How many numbers there are, used and free.
+    #[cfg(test)]
+    pub(crate) fn numbers(&self) -> usize {
+        self.registered.len()
     }
 
     fn get(&self, id: OriginId) -> Option<&Registered> {
@@ -265,7 +299,9 @@ mod tests {
         assert_eq!((origins.forget(a), origins.forget(a)), (vec![a], vec![]));
         assert_eq!((origins.labels(a), origins.canonical_ids().count()), ("", 1));
         assert_ne!(origins.register_as(&origin("c", "eth0"), false), a);
-        assert_eq!(origins.register(&origin("d", "eth0")), a);
+        assert_ne!(origins.register(&origin("d", "eth0")), a);
+        origins.free(&[a]);
+        assert_eq!(origins.register(&origin("e", "eth0")), a);
         assert_eq!(origins.register(&origin("b", "eth0")), b);
     }
 
@@ -278,7 +314,11 @@ mod tests {
         let mut freed = origins.forget(ids[2]);
         freed.sort_unstable();
         assert_eq!(freed, ids);
-        assert!(origins.ids.is_empty());
+        assert!(
+            origins.ids.is_empty()
+                && origins.canonical.is_empty()
+                && origins.canonical_with_device.is_empty()
+        );
     }
 
     #[test]

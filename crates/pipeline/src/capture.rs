@@ -338,10 +338,7 @@ impl Consumer {
     /// Observes a batch, then relays it.
     fn consume(&mut self, batch: Batch) {
         let (origin, watermark) = (self.origin(batch.interface()), batch.close_info().watermark);
-        if batch.ends() {
-            // A router that sends again has another interface. Any host can make up routers.
-            self.origins.retain(|(known, _)| !Arc::ptr_eq(known, batch.interface()));
-        }
+        let ended = batch.ends().then(|| Arc::clone(batch.interface()));
         self.observers.observe(&ObservedBatch {
             origin,
             link_type: batch.interface().link_type,
@@ -352,6 +349,11 @@ impl Consumer {
         match &self.relay {
             Some(relay) => relay.send(batch),
             None => self.spare.push(batch.into_spare()),
+        }
+        if let Some(ended) = ended {
+            // A router that sends again has another interface. Any host can make up routers.
+            self.origins.retain(|(known, _)| !Arc::ptr_eq(known, &ended));
+            self.observers.release(origin);
         }
     }
 
@@ -370,8 +372,12 @@ impl Consumer {
         }
         let id = self.observers.register(&interface.origin, &interface.names);
         // A changed description replaces the one before.
-        self.origins.retain(|(_, known)| *known != id);
-        self.origins.push((Arc::clone(interface), id));
+        if let Some((known, _)) = self.origins.iter_mut().find(|(_, known)| *known == id) {
+            *known = Arc::clone(interface);
+            self.observers.release(id);
+        } else {
+            self.origins.push((Arc::clone(interface), id));
+        }
         id
     }
 

@@ -217,3 +217,24 @@ fn a_number_is_not_used_again_during_a_scrape() {
     drop(snapshot);
     assert_eq!(observers.register(&origin("eth2"), &[]), first);
 }
+
+#[test]
+fn released_origins_are_forgotten_when_there_are_many() {
+    // What a flood of made-up routers causes in 20 seconds.
+    const ROUTERS: u32 = 20_000;
+    for scope in [Scope::None, Scope::Device] {
+        let observers = Observers::new(ObserversConfig { scope, ..all() });
+        let stays = observers.register(&origin("eth0"), &[]);
+        for router in 0..ROUTERS {
+            let id = observers.register(&origin(&router.to_string()), &[]);
+            if router % 100 == 0 {
+                observe(&observers, id, 0, &[segment(1024, 1, 10)]);
+            }
+            observers.release(id);
+        }
+        let snapshot = observers.snapshot();
+        assert!(snapshot.numbers() < 5000, "{}", snapshot.numbers());
+        assert_eq!(snapshot.labels(stays), if scope == Scope::None { "" } else { "device=\"eth0\"" });
+        assert_eq!(observers.register(&origin("eth0"), &[]), stays);
+    }
+}
