@@ -23,7 +23,7 @@ use packet::Timestamp;
 use packet::record::Extent;
 
 use crate::MonotonicTime;
-use crate::era::Era;
+use crate::era::{CLOCK_TOLERANCE, Era};
 use crate::merge::{Arrival, MergeConfig, PacketRun};
 use crate::source_queue::{QueuedBatch, SourceQueue};
 use crate::winner_tree::{Key, Kind, WinnerTree};
@@ -206,7 +206,7 @@ impl<B: AsRef<[u8]>, T: Copy> EraMerge<B, T> {
             self.bytes += memory;
             let batch = QueuedBatch::new(self.batches_pushed, tag, payload, extent);
             self.queues[slot as usize].push(QueuedBatch { trusted, waits_from, memory, ..batch });
-            self.lower_horizon(extent);
+            self.lower_horizon(extent, wall);
         }
         if self.queues[slot as usize].batches.len() <= 1 {
             self.tree.set(slot, self.queues[slot as usize].key(slot));
@@ -223,19 +223,27 @@ impl<B: AsRef<[u8]>, T: Copy> EraMerge<B, T> {
     }
 
     /// Takes the horizon back if a packet arrives from before it and no source is left that has reached it: those that
-    /// moved it have ended or are silent, and must not keep the others from being merged. In the present it never is
-    /// further ahead than by the window.
-    fn lower_horizon(&mut self, extent: Extent) {
-        if self.era == Era::Present
-            || extent.latest >= self.horizon
-            || self.now.since(self.horizon_checked) < self.config.silence
-        {
+    /// moved it have ended or are silent, and must not keep the others from being merged. In the present it is further
+    /// ahead than by the window only if the collector's clock was set back.
+    fn lower_horizon(&mut self, extent: Extent, wall: Timestamp) {
+        let ahead = self.horizon.max(self.newest);
+        if extent.latest >= ahead {
             return;
         }
-        self.horizon_checked = self.now;
-        let live = self.queues.iter().filter(|queue| queue.is_live(self.now, self.config.silence));
-        let reached = live.map(|queue| queue.expected_time(self.now)).max().unwrap_or_default();
-        if reached < self.horizon {
+        let reached = if self.era == Era::Present {
+            if ahead <= wall + self.config.window + CLOCK_TOLERANCE {
+                return;
+            }
+            wall
+        } else {
+            if extent.latest >= self.horizon || self.now.since(self.horizon_checked) < self.config.silence {
+                return;
+            }
+            self.horizon_checked = self.now;
+            let live = self.queues.iter().filter(|queue| queue.is_live(self.now, self.config.silence));
+            live.map(|queue| queue.expected_time(self.now)).max().unwrap_or_default()
+        };
+        if reached < ahead {
             self.horizon = Timestamp::ZERO;
             self.newest = self.newest.min(reached);
             for (slot, queue) in (0..).zip(&self.queues) {

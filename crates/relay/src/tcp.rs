@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use socket2::{Socket, TcpKeepalive};
 
-/// Sets the options of a connection. A peer that vanished is noticed after a minute, even if nothing is sent: RFC 9293,
-/// section 3.8.4. Small batches are not held back: RFC 9293, section 3.7.4.
+/// Sets the options of a connection. A peer that vanished is noticed after a minute if nothing is sent: RFC 9293, section
+/// 3.8.4. While sent data is not acknowledged, the kernel gives up after `tcp_retries2` attempts, by default in about 15
+/// minutes. Small batches are not held back: RFC 9293, section 3.7.4.
 pub(crate) fn set_options(socket: &Socket) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))

@@ -825,3 +825,26 @@ fn a_source_can_be_forgotten_when_nothing_of_it_is_queued() {
     merge.push(arrival(3, &[30], 30), millis(210), at(210));
     assert_eq!((merge.eras[0].queues().count(), merge.sources.len()), (2, 2));
 }
+
+#[test]
+fn clocks_that_were_set_back_do_not_make_packets_late() {
+    let hour = 3_600_000;
+    let mut merge = Merge::new(config());
+    let mut late = Vec::new();
+    // From the eleventh round on, the clocks of the sources and of the collector show an hour less.
+    for round in 0..40 {
+        let now = 2 * hour + round * 100;
+        let clock = if round < 10 { now } else { now - hour };
+        for source in [1, 2] {
+            let slow = if source == 2 { 100 } else { 0 };
+            let times = [clock - 20 - slow, clock - 10 - slow];
+            merge.push(arrival(source, &times, clock - 10 - slow), millis(now), at(clock));
+        }
+        let mut packets = 0;
+        while let Some(run) = merge.next_run(millis(now)) {
+            packets += run.late;
+        }
+        late.push(packets);
+    }
+    assert!(late.iter().skip(20).all(|late| *late == 0), "{late:?}");
+}

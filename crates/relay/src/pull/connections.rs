@@ -21,6 +21,13 @@ const FAIR_SHARE: usize = 512 << 10;
 /// An unfinished message that waits this long for its next byte is the first to go.
 const STALLED: Duration = Duration::from_secs(5);
 
+/// After a search in vain for a connection that uses too much memory, the next one is due when this much more is used, or
+/// after [`SEARCH_INTERVAL`].
+const SEARCH_STEP: usize = 1 << 20;
+
+/// See [`SEARCH_STEP`].
+const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Connections that are chosen at once to give way to new ones: each choice looks at all of them.
 const MAX_VICTIMS: usize = 64;
 
@@ -30,6 +37,8 @@ pub(super) struct ConnectionTable {
     connections: HashMap<u64, Connection>,
     /// Bytes of memory of unfinished messages.
     unfinished: usize,
+    /// What was unfinished at the last search in vain, and when that was.
+    searched: Option<(usize, Instant)>,
     /// The number of connections of each peer.
     owned: HashMap<Peer, usize>,
 }
@@ -85,10 +94,23 @@ impl ConnectionTable {
 
     /// The connection that gives way because unfinished messages use too much memory: one that stalls, or else the largest
     /// one of the peer that uses the most. None if there is enough memory, or every peer uses its share.
-    pub(super) fn too_large(&self, now: Instant) -> Option<u64> {
+    pub(super) fn too_large(&mut self, now: Instant) -> Option<u64> {
         if self.unfinished <= MAX_UNFINISHED {
+            self.searched = None;
             return None;
         }
+        if let Some((unfinished, at)) = self.searched {
+            let soon = now.saturating_duration_since(at) < SEARCH_INTERVAL;
+            if soon && self.unfinished < unfinished + SEARCH_STEP {
+                return None;
+            }
+        }
+        let found = self.largest(now);
+        self.searched = found.is_none().then_some((self.unfinished, now));
+        found
+    }
+
+    fn largest(&self, now: Instant) -> Option<u64> {
         let mut used: HashMap<Peer, usize> = HashMap::new();
         for connection in self.connections.values() {
             *used.entry(connection.sender.peer()).or_default() += connection.memory();

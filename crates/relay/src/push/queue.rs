@@ -152,6 +152,10 @@ impl Queue {
         self.ends -= usize::from(batch.ends());
         self.queued.subtract(Load::of(&batch));
         self.count_dropped(&batch.interface().origin, batch.packets().into());
+        if batch.ends() {
+            // Nothing of the origin is left to report it with.
+            self.dropped_by_origin.remove(&batch.interface().origin);
+        }
         true
     }
 
@@ -350,6 +354,7 @@ mod tests {
         }
         assert_eq!(queue.load().batches, MAX_ENDS as u64 + 1);
         assert_eq!(queue.dropped_packets(), 99);
+        assert!(queue.dropped_by_origin.is_empty());
         assert!(queue.pop().is_some_and(|dequeued| &*dequeued.batch.interface().origin.device == "99"));
     }
 
