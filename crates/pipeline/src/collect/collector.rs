@@ -1,5 +1,6 @@
 //! The core of a collector: messages in, a merged capture out. Without sockets and clocks: time is an argument.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ const MAX_GATHERED: usize = 64 << 20;
 /// How many lines about new and restarted sources are logged for each address and [`LOG_INTERVAL`].
 const SOURCE_LINES: u32 = 50;
 
+/// The same for lines about lost packets. Each source has one at most.
+const LOSS_LINES: u32 = 5;
+
 /// The interval of log lines about sources.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -45,6 +49,8 @@ pub(super) struct Collector<M, W> {
     shared: Arc<Shared>,
     source_log: LogLimiter<Peer>,
     loss_log: LogLimiter<SourceId>,
+    /// Of all sources that a peer sends.
+    peer_loss_log: LogLimiter<Peer>,
 }
 
 /// Why a message was not handled.
@@ -73,6 +79,7 @@ impl<M: Received, W: Write> Collector<M, W> {
             shared,
             source_log: LogLimiter::new(SOURCE_LINES, LOG_INTERVAL),
             loss_log: LogLimiter::new(1, LOG_INTERVAL),
+            peer_loss_log: LogLimiter::new(LOSS_LINES, LOG_INTERVAL),
         }
     }
 
@@ -152,32 +159,45 @@ impl<M: Received, W: Write> Collector<M, W> {
         if let Some(known) = self.shared.ledger.lock().find(origin) {
             return Ok((known, false));
         }
-        if self.shared.ledger.lock().is_full() {
-            for source in self.sources.dispensable(now.merge) {
-                self.forget(source, now.wall);
-            }
-            if self.shared.ledger.lock().is_full() {
-                return Err(Rejection::MaxSources);
-            }
-        }
+        // A peer that may announce nothing costs the others nothing.
         self.sources.take_credit(peer, true, now.merge)?;
-        self.shared.ledger.lock().register(origin).map_err(|ledger::LedgerFull| Rejection::MaxSources)
+        if self.shared.ledger.lock().is_full() {
+            let dispensable = self.sources.dispensable(now.merge);
+            self.forget(dispensable, now.wall);
+        }
+        self.shared.ledger.lock().register(origin).map_err(|ledger::LedgerFull| {
+            self.sources.return_credit(peer);
+            Rejection::MaxSources
+        })
     }
 
-    /// Forgets a source, unless packets of it are in the merge. An output error is left for the next packet to meet.
-    fn forget(&mut self, source: SourceId, now: Timestamp) {
-        let mut ledger = self.shared.ledger.lock();
-        let Some(stats) = ledger.stats(source) else { return };
-        if stats.buffered() > 0 || !self.merge.forget(source) {
+    /// Forgets sources, but those of which packets are in the merge. An output error is left for the next packet to meet.
+    fn forget(&mut self, mut sources: Vec<SourceId>, now: Timestamp) {
+        let mut stats = HashMap::new();
+        {
+            let mut ledger = self.shared.ledger.lock();
+            sources.retain(|source| {
+                let Some(of_source) = ledger.stats(*source) else { return false };
+                let is_unused = of_source.buffered() == 0 && self.merge.forget(*source);
+                if is_unused {
+                    stats.insert(*source, of_source);
+                    ledger.forget(*source);
+                }
+                is_unused
+            });
+        }
+        if sources.is_empty() {
             return;
         }
-        for interface in self.interfaces.forget(source) {
-            let _ = self.writer.write_counts(interface, &counts(&stats, now));
+        for (interface, source) in self.interfaces.forget(&sources.iter().copied().collect()) {
+            if let Some(stats) = stats.get(&source) {
+                let _ = self.writer.write_counts(interface, &counts(stats, now));
+            }
         }
-        ledger.forget(source);
-        drop(ledger);
-        if let Some(observed) = self.sources.remove(source) {
-            self.shared.observers.forget(observed);
+        for source in sources {
+            if let Some(observed) = self.sources.remove(source) {
+                self.shared.observers.forget(observed);
+            }
         }
     }
 
@@ -215,7 +235,11 @@ impl<M: Received, W: Write> Collector<M, W> {
             }
         }
         if let Some(packets) = self.loss_log.add(interface.source, receipt.missing.packets, now) {
-            error!(%origin, packets, "packets lost or overdue in transit");
+            if self.peer_loss_log.add(peer, 1, now).is_some() {
+                error!(%origin, packets, "packets lost or overdue in transit");
+            } else {
+                debug!(%origin, packets, "packets lost or overdue in transit; line suppressed");
+            }
         }
     }
 
@@ -248,9 +272,8 @@ impl<M: Received, W: Write> Collector<M, W> {
 
     /// Forgets sources that have been silent for long.
     pub(super) fn forget_idle(&mut self, now: Now) {
-        for source in self.sources.forgettable(now.merge) {
-            self.forget(source, now.wall);
-        }
+        let idle = self.sources.forgettable(now.merge);
+        self.forget(idle, now.wall);
     }
 
     /// Writes all packets that are due.

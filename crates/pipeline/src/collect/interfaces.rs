@@ -1,7 +1,7 @@
 //! The interfaces that batches come from: decoded and registered once, then found with one lookup per batch.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use batch::{DecodedBatch, Interface};
@@ -13,9 +13,12 @@ use tracing::warn;
 use super::Shared;
 use super::rejections::Rejection;
 
-/// Maximum bytes of descriptions to remember. A capture on `any` sends a new one whenever an interface appears or
-/// disappears.
+/// Maximum bytes of descriptions to remember, [`ENTRY`] included. A capture on `any` sends a new one whenever an interface
+/// appears or disappears.
 const MAX_DESCRIPTIONS: usize = 16 << 20;
+
+/// What a description takes besides its fields: its place in the map, which is half empty after it has grown.
+const ENTRY: usize = 2 * size_of::<(Description<'_>, KnownInterface)>() + 32;
 
 /// Maximum link types of a source. Each makes an interface in the output, whose readers hold all of them in memory.
 pub(super) const MAX_LINK_TYPES: usize = 16;
@@ -56,7 +59,7 @@ impl From<Rejection> for RegisterError {
 pub(super) struct Interfaces {
     /// By their description in batches.
     known: HashMap<Description<'static>, KnownInterface>,
-    /// Bytes of the descriptions.
+    /// Bytes of the descriptions, [`ENTRY`] included.
     description_bytes: usize,
     /// The output's interfaces of each source, each added once.
     added: HashMap<SourceId, Vec<(LinkType, Option<InterfaceId>)>>,
@@ -76,6 +79,11 @@ impl<'a> Description<'a> {
     fn of<M: AsRef<[u8]>>(batch: &'a DecodedBatch<M>) -> Self {
         let header = batch.header();
         Self { link_type: header.link_type, snaplen: header.snaplen, fields: Cow::Borrowed(batch.fields()) }
+    }
+
+    /// Bytes of memory that it takes when it is remembered.
+    fn memory(&self) -> usize {
+        self.fields.len() + ENTRY
     }
 }
 
@@ -142,25 +150,31 @@ impl Interfaces {
         Ok(added)
     }
 
-    /// Forgets the interfaces of a source. Returns those in the output.
-    pub(super) fn forget(&mut self, source: SourceId) -> impl Iterator<Item = InterfaceId> + use<> {
+    /// Forgets the interfaces of sources. Returns those in the output, each with its source.
+    pub(super) fn forget(&mut self, sources: &HashSet<SourceId>) -> Vec<(InterfaceId, SourceId)> {
         let bytes = &mut self.description_bytes;
+        // One pass for all of them: there may be very many descriptions.
         self.known.retain(|description, known| {
-            let stays = known.source != source;
-            *bytes -= if stays { 0 } else { description.fields.len() };
+            let stays = !sources.contains(&known.source);
+            *bytes -= if stays { 0 } else { description.memory() };
             stays
         });
-        self.added.remove(&source).into_iter().flatten().filter_map(|(_, added)| added)
+        let of_source = |source: SourceId| {
+            let added = self.added.remove(&source).unwrap_or_default();
+            added.into_iter().filter_map(move |(_, added)| Some((added?, source)))
+        };
+        sources.iter().copied().flat_map(of_source).collect()
     }
 
     fn remember(&mut self, description: Description<'_>, known: KnownInterface) {
-        if self.description_bytes + description.fields.len() > MAX_DESCRIPTIONS {
+        if self.description_bytes + description.memory() > MAX_DESCRIPTIONS {
             self.known.clear();
             self.description_bytes = 0;
         }
-        self.description_bytes += description.fields.len();
         let fields = Cow::Owned(description.fields.into_owned());
-        self.known.insert(Description { fields, ..description }, known);
+        let description = Description { fields, ..description };
+        self.description_bytes += description.memory();
+        self.known.insert(description, known);
     }
 
     /// The interfaces in the output, and their sources, in the order in which they were added.
@@ -281,10 +295,11 @@ mod tests {
         }
         assert_eq!((interfaces.link_types(SourceId(0)), interfaces.link_types(SourceId(1))), (2, 1));
         assert!(interfaces.has_link_type(SourceId(0), LinkType::RAW));
-        let forgotten: Vec<_> = interfaces.forget(SourceId(0)).collect();
-        assert_eq!(forgotten, [InterfaceId(0), InterfaceId(2)]);
+        let mut forgotten = interfaces.forget(&HashSet::from([SourceId(0)]));
+        forgotten.sort_unstable();
+        assert_eq!(forgotten, [(InterfaceId(0), SourceId(0)), (InterfaceId(2), SourceId(0))]);
         assert_eq!(interfaces.in_output().collect::<Vec<_>>(), [(InterfaceId(1), SourceId(1))]);
-        assert_eq!(interfaces.forget(SourceId(1)).count(), 1);
+        assert_eq!(interfaces.forget(&HashSet::from([SourceId(1)])).len(), 1);
         assert!(interfaces.known.is_empty() && interfaces.added.is_empty());
         assert_eq!(interfaces.description_bytes, 0);
     }
@@ -302,6 +317,12 @@ mod tests {
             assert!(interfaces.find(&batch).is_some());
         }
         assert!(interfaces.known.len() < 500 && interfaces.description_bytes <= MAX_DESCRIPTIONS);
+        // Short ones take more than their fields.
+        for snaplen in 0..100_000 {
+            let batch = Batches::new("a", LinkType::ETHERNET).snaplen(snaplen).decoded(&[]);
+            register_one(&mut interfaces, &batch, &shared, &mut writer).unwrap();
+        }
+        assert!(interfaces.known.len() <= MAX_DESCRIPTIONS / ENTRY, "{}", interfaces.known.len());
         assert_eq!(interfaces.in_output().count(), 1);
     }
 }

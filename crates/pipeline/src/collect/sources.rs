@@ -65,8 +65,8 @@ pub(super) struct Sources {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     observed: OriginId,
-    /// Who announced it.
-    peer: Peer,
+    /// In whose account it is.
+    holder: Peer,
     last_active: MonotonicTime,
     has_packets: bool,
     ended: bool,
@@ -119,10 +119,25 @@ impl Sources {
         Ok(())
     }
 
+    /// Gives back what [`take_credit`](Self::take_credit) has taken for a source.
+    pub(super) fn return_credit(&mut self, peer: Peer) {
+        let cost = REFILL / self.share();
+        let holder = self.holder(peer);
+        if let Some(account) = self.peers.get_mut(&holder) {
+            account.credit = (account.credit + cost).min(REFILL);
+        }
+    }
+
     fn account(&mut self, peer: Peer, now: MonotonicTime) -> &mut Account {
-        let has_room = self.peers.len() < MAX_PEERS || self.peers.contains_key(&peer);
         let new = Account { sources: 0, credit: REFILL, since: now };
-        self.peers.entry(if has_room { peer } else { Peer::Other }).or_insert(new)
+        let holder = self.holder(peer);
+        self.peers.entry(holder).or_insert(new)
+    }
+
+    /// Whose account a peer uses.
+    fn holder(&self, peer: Peer) -> Peer {
+        let has_room = self.peers.len() < MAX_PEERS || self.peers.contains_key(&peer);
+        if has_room { peer } else { Peer::Other }
     }
 
     /// Adds a source that `peer` has announced.
@@ -132,9 +147,10 @@ impl Sources {
             self.known.resize(index + 1, None);
         }
         self.account(peer, now).sources += 1;
+        let holder = self.holder(peer);
         self.known[index] = Some(Known {
             observed,
-            peer,
+            holder,
             last_active: now,
             has_packets: false,
             ended: false,
@@ -166,8 +182,7 @@ impl Sources {
     /// Removes a source. Returns its number at the observers.
     pub(super) fn remove(&mut self, source: SourceId) -> Option<OriginId> {
         let known = self.known.get_mut(source.0 as usize)?.take()?;
-        let peer = if self.peers.contains_key(&known.peer) { known.peer } else { Peer::Other };
-        if let Some(account) = self.peers.get_mut(&peer) {
+        if let Some(account) = self.peers.get_mut(&known.holder) {
             account.sources = account.sources.saturating_sub(1);
         }
         Some(known.observed)
@@ -191,7 +206,7 @@ impl Sources {
         if now < self.next_search {
             return Vec::new();
         }
-        let announced = |known: &Known| self.peers.get(&known.peer).map_or(0, |account| account.sources);
+        let announced = |known: &Known| self.peers.get(&known.holder).map_or(0, |account| account.sources);
         let mut found: Vec<_> = self
             .all()
             .filter_map(|(source, known)| {

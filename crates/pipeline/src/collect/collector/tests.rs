@@ -411,6 +411,22 @@ fn sources_that_are_alive_are_not_displaced() {
 }
 
 #[test]
+fn an_address_that_may_announce_nothing_displaces_nobody() {
+    let mut bench = Bench::new(0, None);
+    for number in 0..64 {
+        assert_eq!(bench.announce("192.0.2.1", &format!("a{number}")), None);
+    }
+    // What is refused for want of room can be announced later.
+    for number in 0..100 {
+        assert_eq!(bench.announce("192.0.2.2", &format!("b{number}")), Some(RejectReason::MaxSources));
+    }
+    bench.now += 11_000;
+    assert_eq!(bench.announce("192.0.2.1", "more"), Some(RejectReason::MaxSourcesPerAddress));
+    assert_eq!(bench.sources().len(), 64);
+    assert_eq!(bench.announce("192.0.2.2", "b"), None);
+}
+
+#[test]
 fn a_source_has_a_bounded_number_of_link_types() {
     let mut bench = Bench::with_format(CaptureFormat::PcapNg, 0, None);
     let reasons: Vec<_> = (0..20)
