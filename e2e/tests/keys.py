@@ -334,6 +334,7 @@ def test_invalid_settings(testbed):
     no_key = file("no-key", "c2VjcmV0LXRoYXQtaXMtdG9vLXNob3J0\n")
     readable = file("readable", f"{own.secret()}\n", 0o644)
     valid = file("valid", f"{other.public} *\n")
+    writable = file("writable", f"{other.public} *\n", 0o666)
     gone = testbed.path("gone")
 
     def listing(name, text):
@@ -364,6 +365,13 @@ def test_invalid_settings(testbed):
         (
             {"mode": "collect", "key_file": own.path, "authorized_keys": gone},
             (f"AUTHORIZED_KEYS: cannot read `{gone}`: No such file",),
+        ),
+        (
+            {"mode": "collect", "key_file": own.path, "authorized_keys": writable},
+            (
+                f"AUTHORIZED_KEYS: `{writable}` is writable by every user of this host (mode 0666)",
+                f"chmod o-w {writable}",
+            ),
         ),
         (bad_key, (f"AUTHORIZED_KEYS: {bad_key_path}:2: the first word is not a valid key", "MODE=keygen")),
         (pattern, (f"AUTHORIZED_KEYS: {pattern_path}:2: `web[1-3]` contains `[`", "`*` is the only wildcard")),

@@ -21,6 +21,10 @@ use zmtp::{KeyError, PublicKey};
 /// The longest file that is read, in bytes: ten thousand captures have a tenth of it.
 const MAX_FILE: u64 = 16 << 20;
 
+/// The permission bit that lets every user of the host add a key. A group may write the file, for example that of
+/// the administrators.
+const WRITABLE_BY_OTHERS: u32 = 0o002;
+
 /// The longest name or pattern in bytes.
 const MAX_PATTERN: usize = 255;
 
@@ -38,6 +42,17 @@ pub enum AuthorizedKeysError {
         path: PathBuf,
         /// The reason.
         why: io::Error,
+    },
+    /// Others can write the file.
+    #[error(
+        "AUTHORIZED_KEYS: `{path}` is writable by every user of this host (mode {mode:04o}): check its lines, and run \
+         `chmod o-w {path}`"
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
     },
     /// A line is not valid.
     #[error("AUTHORIZED_KEYS: {path}:{line}: {why}")]
@@ -208,7 +223,7 @@ impl AuthorizedKeysFile {
     /// Reads the file.
     ///
     /// # Errors
-    /// It cannot be read, or a line is not valid.
+    /// It cannot be read, others can write it, or a line is not valid.
     pub fn open(path: &Path) -> Result<Self, AuthorizedKeysError> {
         let (keys, version) = read(path)?;
         Ok(Self { path: path.to_owned(), keys, version: Some(version), seen: None })
@@ -256,7 +271,14 @@ impl AuthorizedKeysFile {
 fn read(path: &Path) -> Result<(AuthorizedKeys, Version), AuthorizedKeysError> {
     let unreadable = |why| AuthorizedKeysError::Read { path: path.to_owned(), why };
     let file = File::open(path).map_err(unreadable)?;
-    let version = version(&file.metadata().map_err(unreadable)?);
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_file() && metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(AuthorizedKeysError::Permissions {
+            path: path.to_owned(),
+            mode: metadata.mode() & 0o7777,
+        });
+    }
+    let version = version(&metadata);
     let mut text = String::new();
     file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE {
@@ -270,6 +292,8 @@ fn read(path: &Path) -> Result<(AuthorizedKeys, Version), AuthorizedKeysError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -340,6 +364,46 @@ mod tests {
             "3: the key is in line 1 already (write all names of a key in one line)",
         );
         check_error(&format!("{A} {}", "x".repeat(256)), "1: a name is longer than 255 bytes");
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused() {
+        let path = std::env::temp_dir().join(format!("pcktr-{}-authorized-keys", std::process::id()));
+        let write = |text: &str, mode| {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        // A group may write it, and anyone may read it.
+        for mode in [0o400, 0o440, 0o644, 0o664] {
+            write(&format!("{A} x"), mode);
+            AuthorizedKeysFile::open(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        write(&format!("{A} x"), 0o646);
+        let error = AuthorizedKeysFile::open(&path).unwrap_err().to_string();
+        assert_eq!(
+            error.replace(path.to_str().unwrap(), "PATH"),
+            "AUTHORIZED_KEYS: `PATH` is writable by every user of this host (mode 0646): check its lines, and run \
+             `chmod o-w PATH`"
+        );
+
+        write(&format!("{A} x"), 0o644);
+        let mut file = AuthorizedKeysFile::open(&path).unwrap();
+        write(&format!("{B} x"), 0o666);
+        let second_look = |file: &mut AuthorizedKeysFile| {
+            assert!(matches!(file.reload(), Reload::Unchanged));
+            file.reload()
+        };
+        let failed = second_look(&mut file);
+        assert!(
+            matches!(failed, Reload::Failed(AuthorizedKeysError::Permissions { mode: 0o666, .. })),
+            "{failed:?}"
+        );
+        assert!(file.keys().names(&A.parse().unwrap()).is_some() && file.keys().len() == 1);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(second_look(&mut file), Reload::Changed));
+        assert!(file.keys().names(&B.parse().unwrap()).is_some() && file.keys().len() == 1);
+        fs::remove_file(path).unwrap();
     }
 
     proptest! {
