@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fmt;
 
 use nix::errno::Errno;
-use nix::unistd::{self, Gid, Group, Uid, geteuid, initgroups, setgroups, setresgid, setresuid};
+use nix::unistd::{self, Gid, Group, Uid, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
 
 /// A user, and the group that its processes have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,11 @@ pub enum UserError {
     /// Only root can change its user.
     #[error("is another user than the one that started the program (start it as root, or unset RUN_AS_USER)")]
     NotRoot,
+    /// Only root can change its group.
+    #[error(
+        "has another group than the program was started with, {0} (start it as root, or leave out the group)"
+    )]
+    OtherGroup(Gid),
     /// The user database cannot be read.
     #[error("cannot be looked up: {0} (use numbers like `1000:1000`)")]
     Lookup(Errno),
@@ -51,13 +56,13 @@ impl User {
     /// Finds a user. `text` is `name`, `name:group`, or the same with numbers.
     ///
     /// # Errors
-    /// The user or the group does not exist, or the program does not run as root and the user is another one.
+    /// The user or the group does not exist, or the program does not run as root and the user or group is another one.
     pub fn find(text: &str) -> Result<Self, UserError> {
-        Self::find_for(text, geteuid())
+        Self::find_for(text, geteuid(), getegid())
     }
 
-    /// Finds a user for a program that runs as `current`.
-    fn find_for(text: &str, current: Uid) -> Result<Self, UserError> {
+    /// Finds a user for a program that runs as `current`, in the group `current_group`.
+    fn find_for(text: &str, current: Uid, current_group: Gid) -> Result<Self, UserError> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
@@ -79,6 +84,9 @@ impl User {
         };
         if uid != current && !current.is_root() {
             return Err(UserError::NotRoot);
+        }
+        if group.is_some() && gid != current_group && !current.is_root() {
+            return Err(UserError::OtherGroup(current_group));
         }
         let name = entry.and_then(|entry| CString::new(entry.name).ok());
         Ok(Self { text: text.to_owned(), name, uid, gid })
@@ -134,10 +142,11 @@ mod tests {
     use super::*;
 
     const ROOT: Uid = Uid::from_raw(0);
+    const GROUP: Gid = Gid::from_raw(4_000_000_001);
 
     /// `expected`: user and group IDs, or the error's first words.
     fn check(text: &str, current: Uid, expected: Result<(u32, u32), &str>) {
-        let got = User::find_for(text, current).map(|user| (user.uid.as_raw(), user.gid.as_raw()));
+        let got = User::find_for(text, current, GROUP).map(|user| (user.uid.as_raw(), user.gid.as_raw()));
         match (got, expected) {
             (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{text}"),
             (Err(got), Err(expected)) => assert!(got.to_string().starts_with(expected), "{text}: {got}"),
@@ -172,6 +181,13 @@ mod tests {
     fn only_root_can_choose_another_user() {
         let other = Uid::from_raw(4_000_000_000);
         check("root", other, Err("is another user"));
-        check("4000000000:1", other, Ok((4_000_000_000, 1)));
+        check("4000000000:4000000001", other, Ok((4_000_000_000, 4_000_000_001)));
+    }
+
+    #[test]
+    fn only_root_can_choose_another_group() {
+        let other = Uid::from_raw(4_000_000_000);
+        check("4000000000:1", other, Err("has another group than the program was started with, 4000000001"));
+        check("4000000000:root", other, Err("has another group"));
     }
 }
