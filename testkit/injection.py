@@ -32,7 +32,19 @@ RED_ZONE = 128
 SYSCALL_INSTRUCTION = b"\x0f\x05"
 
 # asm/unistd_64.h
-NUMBERS = {"mmap": 9, "socket": 41, "connect": 42, "execve": 59, "ptrace": 101, "openat": 257}
+NUMBERS = {
+    "mmap": 9,
+    "socket": 41,
+    "connect": 42,
+    "sendto": 44,
+    "bind": 49,
+    "execve": 59,
+    "fcntl": 72,
+    "fchmod": 91,
+    "ptrace": 101,
+    "openat": 257,
+    "fchmodat": 268,
+}
 
 
 # struct user_regs_struct, sys/user.h

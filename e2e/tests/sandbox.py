@@ -3,8 +3,10 @@ forced into the program, and what works all the same."""
 
 import contextlib
 import errno
+import fcntl
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +17,7 @@ import threading
 from testkit import isolation
 from testkit.build import PCKTR
 from testkit.injection import force, force_all
-from testkit.outcome import check, equal, until
+from testkit.outcome import Failed, check, equal, until
 
 # fcntl.h, sys/mman.h
 AT_FDCWD = -100
@@ -81,8 +83,9 @@ def test_off(testbed):
         program.stop()
 
 
-def attack(program):
-    """Forces calls that the program never makes into each of its threads. Returns their names and results."""
+def attack(program, victim):
+    """Forces calls that the program never makes into each of its threads. `victim` is a file that it does not use.
+    Returns their names and results."""
     results = []
     for thread in threads(program):
         calls = {
@@ -90,6 +93,9 @@ def attack(program):
             "write a file": ("openat", AT_FDCWD, f"/tmp/planted-{thread}", os.O_WRONLY | os.O_CREAT, 0o600),
             "open a packet socket": ("socket", socket.AF_PACKET, socket.SOCK_RAW, 0),
             "open a raw socket": ("socket", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+            "make a file setuid": ("fchmodat", AT_FDCWD, victim, 0o4755),
+            "change the mode of an open file": ("fchmod", 2, 0o600),
+            "have signals sent": ("fcntl", 2, fcntl.F_SETOWN, 1),
             "map writable code": ("mmap", 0, 4096, 7, MAP_PRIVATE_ANONYMOUS, -1, 0),
         }
         for name, result in zip(calls, force_all(program.pid, thread, calls.values())):
@@ -101,23 +107,28 @@ def attack(program):
 
 def test_forced_calls_fail(testbed):
     """Calls that are forced into any thread of a program that runs as root fail: /etc/shadow cannot be read, no file
-    be created elsewhere, no packet socket be opened, no code be made. Without the sandbox they succeed."""
+    be created elsewhere, no file's mode be changed, no packet socket be opened, no code be made. Without the sandbox
+    they succeed."""
     check(os.path.exists("/etc/shadow"), "this host has no /etc/shadow")
+    victim = testbed.write("victim", b"")
     expected = {
         "read /etc/shadow": errno.EACCES,
         "write a file": errno.EACCES,
         "open a packet socket": errno.ENOSYS,
         "open a raw socket": errno.ENOSYS,
+        "make a file setuid": errno.ENOSYS,
+        "change the mode of an open file": errno.ENOSYS,
+        "have signals sent": errno.ENOSYS,
         "map writable code": errno.ENOSYS,
     }
     for program in three_modes(testbed):
-        for name, result in attack(program):
+        for name, result in attack(program, victim):
             equal(result, expected[name], f"error number of {program.name} for: {name}")
         # It goes on as before.
         check(program.metrics().sum("packeteur_build_info") == 1, "no metrics")
         program.stop()
     for program in three_modes(testbed, sandbox="off"):
-        for name, result in attack(program):
+        for name, result in attack(program, victim):
             equal(result, 0, f"error number of {program.name} without the sandbox for: {name}")
         program.stop()
 
@@ -133,8 +144,14 @@ def test_forced_program_kills(testbed):
     observe.stop()
 
 
+def internet_address(port):
+    """struct sockaddr_in of a port of this host."""
+    return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + bytes([127, 0, 0, 1]) + bytes(8)
+
+
 def test_only_the_collector_is_reachable(testbed):
-    """A capture can connect to its collector's port and to no other TCP port."""
+    """A capture can connect to its collector's port and to no other TCP port, also not by sending (TCP Fast Open).
+    Without the sandbox it can."""
     endpoint = testbed.endpoint()
     collect = testbed.collect(collect_endpoint=endpoint)
     capture = testbed.capture(relay_endpoint=endpoint).ready().connected()
@@ -142,13 +159,50 @@ def test_only_the_collector_is_reachable(testbed):
         for port, expected in ((int(endpoint.rpartition(":")[2]), 0), (other.getsockname()[1], -errno.EACCES)):
             connection = force(capture.pid, "socket", socket.AF_INET, socket.SOCK_STREAM, 0)
             check(connection >= 0, f"no socket: {connection}")
-            address = struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + bytes([127, 0, 0, 1]) + bytes(8)
+            address = internet_address(port)
             equal(force(capture.pid, "connect", connection, address, len(address)), expected, f"connecting to {port}")
         # MPTCP would evade landlock's rules about TCP.
         multipath = force(capture.pid, "socket", socket.AF_INET, socket.SOCK_STREAM, 262)
         equal(multipath, -errno.ENOSYS, "an MPTCP socket")
+        free = testbed.capture("off", relay_endpoint=endpoint, sandbox="off").ready().connected()
+        address = internet_address(other.getsockname()[1])
+        for program, expected in ((capture, -errno.ENOSYS), (free, 1)):
+            connection = force(program.pid, "socket", socket.AF_INET, socket.SOCK_STREAM, 0)
+            sent = force(program.pid, "sendto", connection, "x", 1, socket.MSG_FASTOPEN, address, len(address))
+            equal(sent, expected, f"bytes that {program.name} sent to another port")
+    free.stop()
     capture.stop()
     collect.stop()
+
+
+def packet_socket(program):
+    """A file descriptor of a program's packet sockets."""
+    with open(f"/proc/{program.pid}/net/packet", encoding="utf-8") as file:
+        inodes = {line.split()[-1] for line in file}
+    for fd in os.listdir(f"/proc/{program.pid}/fd"):
+        found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{program.pid}/fd/{fd}"))
+        if found and found[1] in inodes:
+            return int(fd)
+    raise Failed(f"{program.name} has no packet socket")
+
+
+def test_sockets_of_a_program_that_resolves_names(testbed):
+    """As root, a program that may resolve names can connect to no Unix domain socket, as a container engine's is. As
+    another user it can: daemons that resolve names have such sockets. A packet socket cannot be bound to another
+    device. Without the sandbox it can."""
+    # linux/if_packet.h: struct sockaddr_ll for all protocols, and all devices.
+    everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(3), 0, 0, 0, 0, b"")
+    for name, settings, expected, bound in (
+        ("root", {}, -errno.ENOSYS, -errno.ENOSYS),
+        ("user", {"run_as_user": NOBODY, "metrics_file": None}, 0, -errno.ENOSYS),
+        ("off", {"sandbox": "off"}, 0, 0),
+    ):
+        observe = testbed.observe(name, filter="icmp", **settings).ready()
+        opened = force(observe.pid, "socket", socket.AF_UNIX, socket.SOCK_STREAM, 0)
+        equal(min(opened, 0), expected, f"a Unix domain socket as {name}")
+        result = force(observe.pid, "bind", packet_socket(observe), everything, len(everything))
+        equal(result, bound, f"binding a packet socket as {name}")
+        observe.stop()
 
 
 def test_missing_landlock_is_reported_once(testbed):
@@ -338,7 +392,7 @@ def test_user_cannot_write(testbed):
 
 
 def test_unknown_and_other_users_are_refused(testbed):
-    """An unknown user, and another user without root, are errors in the settings."""
+    """An unknown user, and another user or group without root, are errors in the settings."""
     unknown = testbed.observe("unknown", run_as_user="no-such-user")
     unknown.wait(code=64)
     check("RUN_AS_USER: `no-such-user` names no user of this host" in unknown.log(), unknown.log())
@@ -349,6 +403,24 @@ def test_unknown_and_other_users_are_refused(testbed):
     other = testbed.observe("other", prefix=prefix, binary=program, run_as_user=pwd.getpwuid(0).pw_name)
     other.wait(code=64)
     check("is another user than the one that started the program" in other.log(), other.log())
+    group = testbed.observe("group", prefix=prefix, binary=program, run_as_user="65534:65533")
+    group.wait(code=64)
+    check("has another group than the program was started with, 65534" in group.log(), group.log())
+
+
+def test_metrics_file_in_a_shared_directory(testbed):
+    """A METRICS_FILE beside the files of other programs is written, and one warning says what the sandbox allows there.
+    Without the sandbox, and in a directory of its own, there is none."""
+    for name, sandbox, expected in (("on", "on", 1), ("off", "off", 0)):
+        path = f"/tmp/pcktr-e2e-{os.getpid()}-{name}.prom"
+        observe = testbed.observe(name, metrics_file=path, sandbox=sandbox).ready()
+        observe.stop()
+        os.unlink(path)
+        warnings = observe.log_lines("WARN")
+        equal(len(warnings), expected, f"warnings: {warnings}")
+        for warning in warnings:
+            for part in (f"METRICS_FILE: `{path}`", "directory=/tmp", "use a directory of its own"):
+                check(part in warning, f"`{part}` is not in: {warning}")
 
 
 def test_metrics_file_is_rewritten(testbed):

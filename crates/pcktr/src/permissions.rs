@@ -1,10 +1,11 @@
 //! What the program still needs once its devices, files and sockets are open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pipeline::config::{CollectorKeys, Input, InputConfig};
 use relay::{Endpoint, Host};
 use sandbox::{Network, Permissions};
+use tracing::warn;
 
 use crate::settings::{CollectConfig, ModeSettings, Settings};
 
@@ -25,8 +26,20 @@ pub(crate) fn of(settings: &Settings, web_paths: &[PathBuf]) -> Permissions {
     }
     if let Some(path) = &program.metrics_file {
         permissions.replace(path);
+        warn_if_shared(path);
     }
     permissions
+}
+
+fn warn_if_shared(metrics_file: &Path) {
+    if let Some(directory) = sandbox::shared_directory(metrics_file) {
+        warn!(
+            directory = %directory.display(),
+            "METRICS_FILE: `{}` is in a directory of other files, all of which the sandbox lets the program replace, \
+             also in the directories below (use a directory of its own)",
+            metrics_file.display(),
+        );
+    }
 }
 
 fn of_input(config: &InputConfig, mut network: Network) -> Permissions {

@@ -3,11 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::permissions::{Permissions, directories};
+use crate::Permissions;
 
 /// Directories that hold the files of many programs, among them secrets such as `/etc/shadow`. A setting that names a
-/// file in one of them gets that file only.
-const SHARED: [&str; 8] = ["/", "/etc", "/home", "/root", "/run", "/tmp", "/usr", "/var"];
+/// file to read in one of them gets that file only, and one that names a socket does not get the right to remove it.
+/// `METRICS_FILE` gets the whole directory even there, because a new file must be created: the program warns about it.
+const SHARED: [&str; 15] = [
+    "/", "/dev", "/dev/shm", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var",
+    "/var/lib", "/var/log", "/var/tmp",
+];
 
 /// Shared libraries. The C library loads modules late: for name resolution (nsswitch.conf(5)), and at the end of a thread.
 const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
@@ -36,7 +40,7 @@ const DEVICES: [&str; 2] = ["/sys/class/net", "/sys/devices"];
 pub(crate) struct FileRules {
     /// To be read.
     pub(crate) read: Vec<PathBuf>,
-    /// Where files are created, written, renamed and removed.
+    /// Where files are created, written, renamed and removed. landlock has no rule about a directory without those below.
     pub(crate) replace: Vec<PathBuf>,
     /// Where Unix domain sockets are removed.
     pub(crate) sockets: Vec<PathBuf>,
@@ -55,7 +59,9 @@ impl FileRules {
             read.extend(resolver(is_superuser));
         }
         read.extend(permissions.read.iter().flat_map(|path| watched(path)));
-        Self { read, replace: permissions.replace.clone(), sockets: permissions.sockets.clone() }
+        let replace = permissions.replace.iter().flat_map(|path| directories(path)).collect();
+        let sockets = permissions.sockets.iter().flat_map(|path| own_directories(path)).collect();
+        Self { read, replace, sockets }
     }
 }
 
@@ -74,8 +80,43 @@ fn resolver(is_superuser: bool) -> Vec<PathBuf> {
 
 /// The rules for reading a file again after it was replaced: see [`Permissions::read`].
 fn watched(path: &Path) -> Vec<PathBuf> {
-    let shared = |directory: &PathBuf| SHARED.iter().any(|shared| directory == Path::new(shared));
     let mut rules = vec![path.to_owned()];
-    rules.extend(directories(path).into_iter().filter(|directory| !shared(directory)));
+    rules.extend(own_directories(path));
     rules
+}
+
+/// The directories of a path that are not shared.
+fn own_directories(path: &Path) -> impl Iterator<Item = PathBuf> {
+    directories(path).into_iter().filter(|directory| !is_shared(directory))
+}
+
+fn is_shared(directory: &Path) -> bool {
+    SHARED.iter().any(|shared| directory == Path::new(shared))
+}
+
+/// The directory of `path`, or of its target, if it holds the files of other programs or is a home directory. A program
+/// that may replace `path` in the sandbox may replace all files there and in the directories below.
+#[must_use]
+pub fn shared_directory(path: &Path) -> Option<PathBuf> {
+    let is_home = |directory: &Path| directory.parent() == Some(Path::new("/home"));
+    directories(path).into_iter().find(|directory| is_shared(directory) || is_home(directory))
+}
+
+/// The directory of a path, and that of the file it leads to, if it is a symbolic link.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let named = parent(path);
+    let target = path.canonicalize().ok().and_then(|target| target.parent().map(Path::to_owned));
+    let named = named.canonicalize().unwrap_or(named);
+    match target {
+        Some(target) if target != named => vec![named, target],
+        _ => vec![named],
+    }
+}
+
+/// The directory of a path; the current one for a bare file name.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }

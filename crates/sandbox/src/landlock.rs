@@ -25,8 +25,8 @@ const DNS_PORT: u16 = 53;
 const PROCESS: [&str; 3] = ["/proc/self", "/proc/stat", "/proc/sys/kernel/osrelease"];
 
 /// Restricts files, TCP, signals and abstract sockets, and notes what is active.
-pub(crate) fn restrict(permissions: &Permissions, active: &mut Mechanisms) {
-    let status = match enforce(permissions) {
+pub(crate) fn restrict(permissions: &Permissions, is_superuser: bool, active: &mut Mechanisms) {
+    let status = match enforce(permissions, is_superuser) {
         Ok(status) => status,
         Err(error) => {
             // For example a filter of the container that does not know landlock's system calls.
@@ -42,7 +42,7 @@ pub(crate) fn restrict(permissions: &Permissions, active: &mut Mechanisms) {
 }
 
 /// Returns the version of the interface that is in force; none without landlock.
-fn enforce(permissions: &Permissions) -> Result<Option<ABI>, RulesetError> {
+fn enforce(permissions: &Permissions, is_superuser: bool) -> Result<Option<ABI>, RulesetError> {
     let network = &permissions.network;
     let mut scopes = BitFlags::from(Scope::Signal);
     if !network.abstract_unix {
@@ -53,7 +53,7 @@ fn enforce(permissions: &Permissions) -> Result<Option<ABI>, RulesetError> {
         .handle_access(AccessNet::from_all(VERSION))?
         .scope(scopes)?
         .create()?;
-    ruleset = add_files(ruleset, &FileRules::new(permissions, rustix::process::geteuid().is_root()))?;
+    ruleset = add_files(ruleset, &FileRules::new(permissions, is_superuser))?;
     for port in &network.tcp_ports {
         ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }

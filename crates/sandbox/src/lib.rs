@@ -17,6 +17,7 @@ mod permissions;
 mod seccomp;
 mod user;
 
+pub use files::shared_directory;
 pub use mechanisms::{Mechanism, Mechanisms};
 pub use permissions::{Network, Permissions};
 pub use user::{ChangeUserError, User, UserError};
@@ -51,9 +52,11 @@ impl Sandbox {
         let mut active = Mechanisms::none();
         active.set(Mechanism::NoNewPrivs, self.no_new_privs);
         active.set(Mechanism::Capabilities, capabilities::drop_all().is_ok());
-        landlock::restrict(permissions, &mut active);
+        // File modes do not keep a superuser from `/etc/shadow` or a container engine's socket.
+        let is_superuser = rustix::process::geteuid().is_root();
+        landlock::restrict(permissions, is_superuser, &mut active);
         // Last: the steps before need system calls that it does not allow.
-        active.set(Mechanism::Seccomp, seccomp::apply(&permissions.network));
+        active.set(Mechanism::Seccomp, seccomp::apply(&permissions.network, is_superuser));
         active.log_missing();
         active
     }

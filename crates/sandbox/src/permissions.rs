@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 pub struct Permissions {
     /// Files that are read later, or again when they change. See [`Permissions::read`].
     pub(crate) read: Vec<PathBuf>,
-    /// Directories in which files are created, renamed and removed.
+    /// Files that are replaced. See [`Permissions::replace`].
     pub(crate) replace: Vec<PathBuf>,
-    /// Directories in which Unix domain sockets are removed.
+    /// Unix domain sockets that are removed. See [`Permissions::remove_socket`].
     pub(crate) sockets: Vec<PathBuf>,
     /// Whether the devices of this host are looked up in sysfs.
     pub(crate) devices: bool,
@@ -48,36 +48,21 @@ impl Permissions {
     }
 
     /// The program replaces `path` by a file that it writes in the same directory.
+    ///
+    /// landlock's rules about a directory also hold for those below it. So the program may replace every file there that
+    /// its user may replace: see [`shared_directory`](crate::shared_directory).
     pub fn replace(&mut self, path: &Path) {
-        self.replace.extend(directories(path));
+        self.replace.push(path.to_owned());
     }
 
-    /// The program removes the Unix domain socket `path`.
+    /// The program removes the Unix domain socket `path`. In a directory that holds other programs' files it does not get
+    /// the right to, because it could remove those files, too: the socket then stays until it is bound again.
     pub fn remove_socket(&mut self, path: &Path) {
-        self.sockets.extend(directories(path));
+        self.sockets.push(path.to_owned());
     }
 
     /// The program looks up the devices of this host, and their counters.
     pub fn list_devices(&mut self) {
         self.devices = true;
-    }
-}
-
-/// The directory of a path, and that of the file it leads to, if it is a symbolic link.
-pub(crate) fn directories(path: &Path) -> Vec<PathBuf> {
-    let named = parent(path);
-    let target = path.canonicalize().ok().and_then(|target| target.parent().map(Path::to_owned));
-    let named = named.canonicalize().unwrap_or(named);
-    match target {
-        Some(target) if target != named => vec![named, target],
-        _ => vec![named],
-    }
-}
-
-/// The directory of a path; the current one for a bare file name.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::files::FileRules;
-use crate::{Mechanism, Mechanisms, Network, Permissions, landlock};
+use crate::{Mechanism, Mechanisms, Network, Permissions, landlock, shared_directory};
 
 /// A temporary directory, removed when dropped.
 struct Directory(PathBuf);
@@ -38,7 +38,7 @@ fn restricted(permissions: Permissions, inside: impl FnOnce() + Send + 'static) 
     thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
         let mut active = Mechanisms::none();
-        landlock::restrict(&permissions, &mut active);
+        landlock::restrict(&permissions, rustix::process::geteuid().is_root(), &mut active);
         if active.is_active(Mechanism::LandlockFiles) {
             inside();
         }
@@ -107,6 +107,33 @@ fn files_in_shared_directories_are_named_singly() {
     assert!(!root.read.iter().any(|rule| Path::new("/etc/shadow").starts_with(rule)));
     let user = FileRules::new(&permissions, false);
     assert!(has(&user, "/etc"));
+}
+
+#[test]
+fn sockets_in_shared_directories_stay() {
+    let directory = Directory::new("sockets");
+    let mut permissions = Permissions::new(Network::default());
+    permissions.remove_socket(Path::new("/tmp/relay"));
+    permissions.remove_socket(&directory.0.join("relay"));
+    assert_eq!(FileRules::new(&permissions, true).sockets, [directory.0.canonicalize().unwrap()]);
+}
+
+#[test]
+fn shared_directories_are_found() {
+    let directory = Directory::new("shared");
+    for (path, expected) in [
+        ("/tmp/x.prom", Some("/tmp")),
+        ("/root/x.prom", Some("/root")),
+        ("/home/no-such-user/x.prom", Some("/home/no-such-user")),
+        ("/home/no-such-user/metrics/x.prom", None),
+        ("/var/lib/node_exporter/textfile/x.prom", None),
+    ] {
+        assert_eq!(shared_directory(Path::new(path)).as_deref(), expected.map(Path::new), "{path}");
+    }
+    // A link leads to a file that is replaced, too.
+    let link = directory.0.join("x.prom");
+    std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+    assert_eq!(shared_directory(&link).as_deref(), Some(Path::new("/etc")));
 }
 
 #[test]

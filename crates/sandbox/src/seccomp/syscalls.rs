@@ -1,5 +1,8 @@
 //! The system calls of the program, as measured with strace(1) over the end-to-end tests in all modes, and those that
 //! other versions of the C library use in their place.
+//!
+//! landlock controls the paths of those that open, rename and remove files. Calls that change a file through a path
+//! without it (chmod, chown, setxattr, utimensat, truncate) are missing here on purpose.
 
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::{BackendError, SeccompCmpOp, SeccompCondition, SeccompRule};
@@ -30,9 +33,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
-    // Files. landlock decides which.
-    libc::SYS_openat,
-    libc::SYS_openat2,
+    // Files. landlock decides which are renamed and removed. Their attributes can be read without it.
     libc::SYS_close,
     libc::SYS_close_range,
     libc::SYS_fstat,
@@ -47,10 +48,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getcwd,
     libc::SYS_dup,
     libc::SYS_dup3,
-    libc::SYS_fcntl,
     libc::SYS_pipe2,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
     libc::SYS_fsync,
@@ -67,9 +65,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_recvmmsg,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
     libc::SYS_shutdown,
     // Memory.
     libc::SYS_brk,
@@ -87,10 +82,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getcpu,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
-    libc::SYS_sched_setaffinity,
     libc::SYS_sched_getparam,
     libc::SYS_sched_getscheduler,
-    libc::SYS_sched_setscheduler,
     libc::SYS_sched_get_priority_max,
     libc::SYS_sched_get_priority_min,
     libc::SYS_rt_sigaction,
@@ -129,7 +122,6 @@ const ALLOWED_OLDER: &[i64] = &[
     libc::SYS_epoll_create,
     libc::SYS_epoll_wait,
     libc::SYS_lstat,
-    libc::SYS_open,
     libc::SYS_pipe,
     libc::SYS_poll,
     libc::SYS_readlink,
@@ -187,6 +179,17 @@ const FORBIDDEN: &[i64] = &[
 /// out is TIOCSTI, which types into the terminal that started the program.
 const IOCTLS: [u64; 5] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS, libc::TIOCGWINSZ];
 
+/// Commands of fcntl(2). Among those left out is F_SETOWN: with F_SETSIG it sends signals to other processes, which
+/// landlock prevents only since Linux 6.12.
+const FCNTLS: [i32; 6] =
+    [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// The mode of the file that `METRICS_FILE` names. No other file is given a mode, above all not a setuid bit.
+const FILE_MODE: u64 = 0o644;
+
+/// The length in bytes of the address of a netlink socket, `struct sockaddr_nl`. Those of IP and packet sockets are longer.
+const NETLINK_ADDRESS: u64 = 12;
+
 /// linux/prctl.h: reads what the kernel told the process at its start.
 const PR_GET_AUXV: i32 = 0x4155_5856;
 
@@ -202,7 +205,7 @@ pub(crate) fn forbidden() -> Rules {
 }
 
 /// What is allowed; everything that is not listed fails. `network` are the sockets that the program opens later.
-pub(crate) fn allowed(network: &Network) -> Result<Rules, BackendError> {
+pub(crate) fn allowed(network: &Network, is_superuser: bool) -> Result<Rules, BackendError> {
     let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_OLDER).map(|number| (*number, Vec::new())).collect();
     let any_of = |argument: u8, values: &[u64]| -> Result<Vec<SeccompRule>, BackendError> {
         values.iter().map(|value| all_of(&[(argument, SeccompCmpOp::Eq, *value)])).collect()
@@ -216,6 +219,20 @@ pub(crate) fn allowed(network: &Network) -> Result<Rules, BackendError> {
     let without = |bit| all_of(&[(2, SeccompCmpOp::MaskedEq(bit), 0)]);
     rules.push((libc::SYS_mmap, vec![without(write)?, without(execute)?]));
     rules.push((libc::SYS_mprotect, vec![without(execute)?]));
+    // No file is emptied: landlock prevents that only since Linux 6.2. openat2(2) has its flags in memory, and fails.
+    let without_truncation =
+        |argument| all_of(&[(argument, SeccompCmpOp::MaskedEq(libc::O_TRUNC as u64), 0)]);
+    rules.push((libc::SYS_openat, vec![without_truncation(2)?]));
+    #[cfg(target_arch = "x86_64")]
+    rules.push((libc::SYS_open, vec![without_truncation(1)?]));
+    rules.push((libc::SYS_fchmod, any_of(1, &[FILE_MODE])?));
+    rules.push((libc::SYS_fcntl, any_of(1, &FCNTLS.map(|command| command as u64))?));
+    // MSG_FASTOPEN connects, without a check by landlock.
+    let without_connecting =
+        |argument| all_of(&[(argument, SeccompCmpOp::MaskedEq(libc::MSG_FASTOPEN as u64), 0)]);
+    rules.push((libc::SYS_sendto, vec![without_connecting(3)?]));
+    rules.push((libc::SYS_sendmsg, vec![without_connecting(2)?]));
+    rules.push((libc::SYS_sendmmsg, vec![without_connecting(3)?]));
     // Signals to itself: raise(3), abort(3).
     let own = u64::from(std::process::id());
     rules.push((libc::SYS_tgkill, any_of(0, &[own])?));
@@ -229,12 +246,13 @@ pub(crate) fn allowed(network: &Network) -> Result<Rules, BackendError> {
     rules.push((libc::SYS_prlimit64, vec![SeccompRule::new(own_limits.into())?]));
     // The two ends of a pair are both in this process.
     rules.push((libc::SYS_socketpair, any_of(0, &[libc::AF_UNIX as u64])?));
-    rules.extend(sockets(network)?);
+    rules.extend(sockets(network, is_superuser)?);
     Ok(rules)
 }
 
-/// The rules for opening sockets.
-fn sockets(network: &Network) -> Result<Rules, BackendError> {
+/// The rules for opening sockets. Neither seccomp nor landlock can tell the paths of Unix domain sockets apart, and a
+/// superuser may connect to all of them, for example to a container engine's.
+fn sockets(network: &Network, is_superuser: bool) -> Result<Rules, BackendError> {
     let Network { tcp_ports, names, unix, abstract_unix } = network;
     let mut rules = Vec::new();
     let mut allow = |family: i32, kind: i32, protocols: &[i32]| {
@@ -260,8 +278,9 @@ fn sockets(network: &Network) -> Result<Rules, BackendError> {
         // getaddrinfo(3) asks which address families this host has.
         allow(libc::AF_NETLINK, libc::SOCK_RAW, &[libc::NETLINK_ROUTE])?;
     }
-    // Daemons that resolve names, such as nscd and systemd-resolved, listen on Unix domain sockets.
-    if *names || *unix || *abstract_unix {
+    // Daemons that resolve names, such as nscd and systemd-resolved, listen on Unix domain sockets. Without them the C
+    // library asks the name servers itself.
+    if *names && !is_superuser || *unix || *abstract_unix {
         allow(libc::AF_UNIX, libc::SOCK_STREAM, &[0])?;
     }
     if rules.is_empty() {
@@ -269,8 +288,8 @@ fn sockets(network: &Network) -> Result<Rules, BackendError> {
     }
     let mut calls = vec![(libc::SYS_socket, rules), (libc::SYS_connect, Vec::new())];
     if *names {
-        // getaddrinfo(3) binds its netlink socket.
-        calls.push((libc::SYS_bind, Vec::new()));
+        // getaddrinfo(3) binds its netlink socket. A packet socket stays bound to its device.
+        calls.push((libc::SYS_bind, vec![all_of(&[(2, SeccompCmpOp::Eq, NETLINK_ADDRESS)])?]));
     }
     Ok(calls)
 }

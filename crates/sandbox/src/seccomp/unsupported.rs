@@ -3,6 +3,6 @@
 use crate::Network;
 
 /// Applies no filter.
-pub(crate) fn apply(_: &Network) -> bool {
+pub(crate) fn apply(_: &Network, _: bool) -> bool {
     false
 }
