@@ -393,6 +393,45 @@ fn the_five_thousandth_source_is_as_welcome_as_the_first() {
     assert_eq!(bench.collector.interfaces.in_output().count(), bench.sources().len());
 }
 
+/// An output that finds out whether the ledger can be read while it is written: if its reader stalls, that may take long.
+struct Stalling {
+    shared: Arc<Shared>,
+    writes: Rc<RefCell<u32>>,
+}
+
+impl Write for Stalling {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(self.shared.ledger.try_lock().is_some(), "the ledger is locked");
+        *self.writes.borrow_mut() += 1;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn ledger_is_not_locked_while_a_forgotten_source_is_written() {
+    let shared = Shared::new(Observers::new(observe::ObserversConfig::default()), 16_384);
+    let writes = Rc::<RefCell<u32>>::default();
+    let output = Stalling { shared: Arc::clone(&shared), writes: Rc::clone(&writes) };
+    let writer = CaptureWriter::new(Stream::new(output), CaptureFormat::PcapNg).unwrap();
+    let mut collector = Collector::new(merge::MergeConfig::default(), writer, None, shared);
+    let at = |seconds| {
+        let since = Duration::from_secs(seconds);
+        Now { wall: Timestamp::ZERO + since, merge: MonotonicTime::ZERO + since }
+    };
+    for number in 0..5_000 {
+        let message = ethernet(&number.to_string()).message(0, 0, &[], CloseInfo::default());
+        collector.handle_message(message, Peer::Other, at(number)).unwrap();
+    }
+    let before = *writes.borrow();
+    // The counts of all of them are more than the output buffers.
+    collector.forget_idle(at(100_000));
+    assert!(*writes.borrow() > before, "{before} writes, none of them while forgetting a source");
+}
+
 #[test]
 fn sources_that_are_alive_are_not_displaced() {
     let mut bench = Bench::new(0, None);
