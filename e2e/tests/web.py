@@ -159,7 +159,7 @@ def test_health_check_of_the_image(testbed):
 
     equal(fixture.get("/-/healthy").status, 200, "TLS")
     equal(check_health(fixture.observe.metrics_port()), 0, "health with TLS")
-    fixture.write(SERVER.replace("}", f", {policy}}}"))
+    fixture.write(SERVER.replace("}", f", {policy}}}") + USERS)
     until(fixture.tls_error, "client certificates are not required")
     equal(check_health(fixture.observe.metrics_port()), 0, "health with client certificates")
     plain = testbed.observe("plain").ready()
@@ -204,6 +204,38 @@ def test_reload(testbed):
     check("web.yml:2: `nonsense` is not a valid key" in lines[-1], lines[-1])
     fixture.write(SERVER + USERS)
     until(lambda: fixture.get("/metrics", PASSWORD).status == 200, "the configuration is not reloaded")
+
+
+def test_reload_does_not_open_the_port(testbed):
+    """A configuration that is emptied or cut off, which is valid, does not remove TLS and the password. A change takes
+    effect after a single connection."""
+    fixture = Fixture(testbed, SERVER + USERS)
+    for text in ("", "# disk full\n", SERVER, USERS, SERVER + "basic_auth_users:\n"):
+        fixture.write(text)
+        until(
+            lambda: fixture.metrics().one("packeteur_web_config_last_reload_successful") == 0,
+            f"{text!r} is not noticed",
+        )
+        equal(fixture.get("/metrics").status, 401, f"no password after {text!r}")
+        fixture.write(SERVER + USERS)
+        until(
+            lambda: fixture.metrics().one("packeteur_web_config_last_reload_successful") == 1,
+            f"no reload after {text!r}",
+        )
+    for missing, times in (("tls_server_config", 3), ("basic_auth_users", 2)):
+        lines = fixture.observe.log_lines(f"`{missing}` is missing, and in force")
+        equal(len(lines), times, f"log lines about {missing}: {lines}")
+
+    def reloads():
+        return len(fixture.observe.log_lines("web configuration reloaded"))
+
+    before = reloads()
+    fixture.write(SERVER + USERS.replace(HASH, CHANGED_HASH))
+    # Not within the second after the last connection, in which the files are not checked.
+    time.sleep(1)
+    equal(fixture.get("/-/healthy").status, 200, "health")
+    until(lambda: reloads() > before, "a change does not take effect without a second connection")
+    equal(fixture.get("/metrics", CHANGED).status, 200, "the changed password")
 
 
 def test_invalid_configurations(testbed):

@@ -90,6 +90,34 @@ impl WebConfig {
         Self { files: Vec::new(), tls: None, headers: settings.headers, users: settings.users }
     }
 
+    /// This configuration, if it keeps strangers out in the same ways as `current`.
+    ///
+    /// # Errors
+    ///
+    /// It lacks one of them. A file that is cut off may be valid, too: it would open the port.
+    fn replaces(self, current: &Self) -> Result<Self, WebConfigError> {
+        let own = self.protections();
+        match current.protections().into_iter().find(|protection| !own.contains(protection)) {
+            Some(missing) => {
+                let fault = ConfigFault::Unprotected(missing).anywhere();
+                Err(WebConfigError::new(self.path(), fault))
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// The settings that keep strangers out.
+    fn protections(&self) -> Vec<&'static str> {
+        let tls = self.tls.as_ref();
+        let users = (!self.users.is_empty()).then_some("basic_auth_users");
+        tls.into_iter().flat_map(|tls| tls.protections.iter().copied()).chain(users).collect()
+    }
+
+    /// Whether one of its files has changed since it was read.
+    fn has_changed(&self) -> bool {
+        self.files.iter().any(WatchedFile::has_changed)
+    }
+
     fn path(&self) -> &Path {
         // The configuration itself comes first.
         self.files.first().map_or(Path::new(""), |file| &file.path)

@@ -89,6 +89,8 @@ pub(super) enum ConfigFault {
         "the bcrypt hash of user `{user}` has cost {cost} (create one with a cost of 4 to {max}: each step doubles the time for a check)"
     )]
     Cost { user: String, cost: u32, max: u32 },
+    #[error("`{0}` is missing, and in force (restore it; to open the port on purpose, restart the program)")]
+    Unprotected(&'static str),
     #[error("`{key}`: `{}` {fault}", path.display())]
     File { key: &'static str, path: PathBuf, fault: FileFault },
     #[error(

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
+use super::watched::Look;
 use super::*;
 
 /// The hash of `secret`, of the lowest cost.
@@ -320,6 +321,16 @@ fn passwords_are_checked() {
     assert!(debug.contains('a') && !debug.contains('$'), "{debug}");
 }
 
+#[test]
+fn unknown_users_have_the_hash_of_no_password() {
+    let directory = Directory::new();
+    let config = directory.load(&format!("basic_auth_users: {{a: {HASH}}}")).unwrap();
+    assert_eq!(config.users().hash("a"), HASH);
+    let none = config.users().hash("b");
+    assert_eq!(none.len(), HASH.len());
+    assert!(bcrypt::verify("", none).is_err(), "{none}");
+}
+
 /// The result of a handshake with a client that has these certificates, named as their files.
 fn handshake(config: &WebConfig, certificate: Option<&str>) -> Result<(), rustls::Error> {
     let file = |name: String| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata")).join(name);
@@ -404,32 +415,93 @@ fn versions_and_groups_are_those_chosen() {
     assert!(handshake(&with(suites), None).is_err());
 }
 
+/// Looks at the files until they no longer change. Returns whether another configuration is in force then.
+fn reload(watched: &WatchedConfig) -> bool {
+    let before = watched.in_force();
+    while watched.reload(in_year(2030)) == Look::Changing {
+        assert!(Arc::ptr_eq(&before, &watched.in_force()), "in force at the first look");
+    }
+    !Arc::ptr_eq(&before, &watched.in_force())
+}
+
 #[test]
 fn configuration_is_reloaded_when_a_file_changes() {
     let directory = Directory::new();
     let watched = WatchedConfig::new(directory.load(TLS).unwrap());
-    let before = watched.in_force();
-    watched.reload(in_year(2030));
-    assert!(Arc::ptr_eq(&before, &watched.in_force()), "nothing has changed");
+    assert!(!reload(&watched), "nothing has changed");
 
     // A configuration that names another key, which everybody may read.
     fs::copy(directory.0.join("server.key"), directory.0.join("new.key")).unwrap();
     directory.set_mode("new.key", 0o644);
     directory.write("web.yml", &TLS.replace("server.key", "new.key"));
-    watched.reload(in_year(2030));
-    assert!(Arc::ptr_eq(&before, &watched.in_force()) && !watched.is_valid());
+    assert!(!reload(&watched) && !watched.is_valid());
 
     // Only the file that the new configuration names is mended.
     directory.set_mode("new.key", 0o600);
-    watched.reload(in_year(2030));
-    assert!(!Arc::ptr_eq(&before, &watched.in_force()) && watched.is_valid());
+    assert!(reload(&watched) && watched.is_valid());
 
-    // A certificate is replaced by renaming another.
-    let before = watched.in_force();
+    // A certificate is replaced by renaming another. Its key follows after a look: no error.
     fs::rename(directory.0.join("client.pem"), directory.0.join("server.pem")).unwrap();
+    assert_eq!(watched.reload(in_year(2030)), Look::Changing);
+    assert!(watched.is_valid());
     fs::rename(directory.0.join("client.key"), directory.0.join("new.key")).unwrap();
-    watched.reload(in_year(2030));
-    assert!(!Arc::ptr_eq(&before, &watched.in_force()) && watched.is_valid());
+    assert!(reload(&watched) && watched.is_valid());
+}
+
+#[test]
+fn file_that_is_still_being_written_has_no_effect() {
+    let directory = Directory::new();
+    let users = format!("basic_auth_users: {{a: {HASH}}}\n");
+    let watched = WatchedConfig::new(directory.load(&users).unwrap());
+    let before = watched.in_force();
+    // Each is valid, and longer than the one before.
+    for lines in 1..10 {
+        directory.write("web.yml", &format!("{users}{}", "# more\n".repeat(lines)));
+        assert_eq!(watched.reload(in_year(2030)), Look::Changing);
+        assert!(Arc::ptr_eq(&before, &watched.in_force()) && watched.is_valid(), "{lines}");
+    }
+    assert_eq!(watched.reload(in_year(2030)), Look::Settled);
+    assert!(!Arc::ptr_eq(&before, &watched.in_force()));
+}
+
+#[test]
+fn reload_does_not_open_the_port() {
+    let directory = Directory::new();
+    let users = format!("basic_auth_users: {{a: {HASH}}}\n");
+    let clients = TLS.replace(
+        '}',
+        ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem, client_allowed_sans: [a]}",
+    );
+    let no_names = clients.replace(", client_allowed_sans: [a]", "");
+    let no_users = "basic_auth_users: {}\n";
+    for (before, after, missing) in [
+        (users.as_str(), "", "`basic_auth_users`"),
+        (&users, "\0", "found unprintable character"),
+        (&users, "---\n# disk full\n", "`basic_auth_users`"),
+        (&users, "basic_auth_users:\n", "`basic_auth_users`"),
+        (&users, no_users, "`basic_auth_users`"),
+        (TLS, "", "`tls_server_config`"),
+        (TLS, "tls_server_config:\n", "`tls_server_config`"),
+        (TLS, &users, "`tls_server_config`"),
+        (&format!("{TLS}{users}"), TLS, "`basic_auth_users`"),
+        (&clients, TLS, "`client_auth_type: RequireAndVerifyClientCert`"),
+        (&clients, &no_names, "`client_allowed_sans`"),
+    ] {
+        let watched = WatchedConfig::new(directory.load(before).unwrap());
+        directory.write("web.yml", after);
+        assert!(!reload(&watched) && !watched.is_valid(), "{after:?} replaces {before:?}");
+        let current = watched.in_force();
+        let loaded = WebConfig::load_at(current.path(), in_year(2030));
+        let error = loaded.and_then(|config| config.replaces(&current)).map(drop).unwrap_err().to_string();
+        assert!(error.contains(missing), "{error}");
+        // Protection may be added, and other things changed.
+        directory.write("web.yml", &format!("{}{users}", if before == users { "" } else { &clients }));
+        assert!(reload(&watched) && watched.is_valid(), "after {after:?} in place of {before:?}");
+    }
+    assert_eq!(
+        ConfigFault::Unprotected("basic_auth_users").to_string(),
+        "`basic_auth_users` is missing, and in force (restore it; to open the port on purpose, restart the program)"
+    );
 }
 
 #[test]

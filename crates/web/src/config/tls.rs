@@ -53,6 +53,8 @@ struct NamedFile {
 pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
     pub(super) expiry: SystemTime,
+    /// The settings that keep strangers out.
+    pub(super) protections: Vec<&'static str>,
 }
 
 impl TlsSettings {
@@ -104,6 +106,18 @@ impl TlsSettings {
         files.into_iter().flatten().map(move |file| directory.join(&file.path))
     }
 
+    /// The settings that keep strangers out: TLS, and what it demands of clients.
+    fn protections(&self) -> Vec<&'static str> {
+        let mut protections = vec!["tls_server_config"];
+        if self.client_auth == ClientAuth::RequireAndVerify {
+            protections.push("client_auth_type: RequireAndVerifyClientCert");
+            if !self.client_allowed_sans.is_empty() {
+                protections.push("client_allowed_sans");
+            }
+        }
+        protections
+    }
+
     /// Reads the files, relative to `directory`. `now` must be within the validity of the certificate.
     pub(super) fn load(&self, directory: &Path, now: SystemTime) -> Result<Tls, Fault> {
         let ServerCertificate { chain, expiry } =
@@ -129,7 +143,7 @@ impl TlsSettings {
         })?;
         server.ignore_client_order = self.prefer_server_ciphers;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Tls { server: Arc::new(server), expiry })
+        Ok(Tls { server: Arc::new(server), expiry, protections: self.protections() })
     }
 }
 

@@ -14,6 +14,9 @@ const MIN_COST: u32 = 4;
 /// The highest cost accepted. A check takes about 4 s; Prometheus' default scrape timeout is 10 s.
 const MAX_COST: u32 = 16;
 
+/// As long as a hash, and of no password.
+const NO_HASH: &str = "$2y$00$.....................................................";
+
 /// The users, by name.
 #[derive(Default)]
 pub(crate) struct Users {
@@ -56,9 +59,10 @@ impl Users {
         self.hashes.is_empty()
     }
 
-    /// The hash of a user's password.
-    pub(crate) fn hash(&self, user: &str) -> Option<&str> {
-        self.hashes.get(user).map(|hash| hash.text.as_str())
+    /// The hash of a user's password; that of no password for unknown users, so that what is done with it takes the same
+    /// time.
+    pub(crate) fn hash(&self, user: &str) -> &str {
+        self.hashes.get(user).map_or(NO_HASH, |hash| hash.text.as_str())
     }
 
     /// Whether `password` is that of `user`. It takes as long for unknown users and for hashes of a lower cost as for the
