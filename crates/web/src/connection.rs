@@ -103,6 +103,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::client_address::ClientAddress;
     use crate::connections::Connections;
     use crate::service::Site;
     use crate::service::tests::{block_on, block_on_paused, site};
@@ -130,7 +131,7 @@ mod tests {
         fn connect(&self) -> DuplexStream {
             let (client, server) = duplex(PIPE);
             let endpoint = Arc::clone(&self.endpoint);
-            let connection = self.connections.add(Instant::now());
+            let connection = self.connections.add(ClientAddress::LOCAL, Instant::now());
             let id = connection.id;
             let task = tokio::spawn(async move { endpoint.serve(server, &connection.activity).await });
             self.connections.set_task(id, task.abort_handle());

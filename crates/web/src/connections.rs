@@ -1,12 +1,19 @@
 //! The open connections. Their number is bounded. When it is reached, the least useful one is closed in favor of the new
-//! one, so that clients that do nothing cannot keep others out.
+//! one, so that clients that do nothing cannot keep others out, and one client with many connections harms only itself.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+use crate::client_address::ClientAddress;
+
+/// Connections that every client may have while others have more. A Prometheus server, its standby behind the same router
+/// and a probe need no more at a time; somebody else needs 16 addresses to fill the table with as many.
+const FAIR_SHARE: usize = 4;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +49,7 @@ impl Activity {
 }
 
 struct Entry {
+    client: ClientAddress,
     activity: Arc<Activity>,
     task: Option<AbortHandle>,
 }
@@ -65,8 +73,8 @@ impl Connections {
         Arc::new(Self { max, table: Mutex::default() })
     }
 
-    /// Adds a connection, and closes another one if there are too many.
-    pub(crate) fn add(self: &Arc<Self>, now: Instant) -> Connection {
+    /// Adds a connection of `client`, and closes another one if there are too many.
+    pub(crate) fn add(self: &Arc<Self>, client: ClientAddress, now: Instant) -> Connection {
         if self.len() >= self.max {
             self.evict();
         }
@@ -74,7 +82,7 @@ impl Connections {
         let id = table.next;
         table.next += 1;
         let activity = Arc::new(Activity(Mutex::new((Phase::Silent, now))));
-        table.entries.insert(id, Entry { activity: Arc::clone(&activity), task: None });
+        table.entries.insert(id, Entry { client, activity: Arc::clone(&activity), task: None });
         Connection { id, activity, connections: Arc::clone(self) }
     }
 
@@ -85,28 +93,33 @@ impl Connections {
         }
     }
 
-    /// Closes a connection, preferably one whose client has not sent a request, and of those the oldest; then the one whose
-    /// client has not received anything for the longest time.
+    /// Closes a connection of the client that has the most, or of any client if none has more than [`FAIR_SHARE`]:
+    /// preferably one that has not sent a request, and of those the oldest; then the one that has not received anything for
+    /// the longest time.
     pub(crate) fn evict(&self) {
         self.evict_if(|_, _| true);
     }
 
-    /// Closes the oldest connection whose client has not sent a request.
+    /// As [`Self::evict`], but only a connection whose client has not sent a request.
     pub(crate) fn evict_silent(&self) {
         self.evict_if(|phase, _| phase == Phase::Silent);
     }
 
-    /// Closes the connection whose client has not received anything of its response for the longest time, if that is since
-    /// `time` or before.
+    /// As [`Self::evict`], but only a connection whose client has not received anything of its response since `time` or
+    /// before.
     pub(crate) fn evict_reader_stalled_since(&self, time: Instant) {
         self.evict_if(|phase, since| phase == Phase::Sending && since <= time);
     }
 
     fn evict_if(&self, may_evict: impl Fn(Phase, Instant) -> bool) {
         let mut table = self.table.lock();
-        let candidates = table.entries.iter().map(|(id, entry)| (*entry.activity.0.lock(), *id));
-        let candidates = candidates.filter(|((phase, since), _)| may_evict(*phase, *since));
-        let Some((_, id)) = candidates.min() else { return };
+        let owned = table.owned();
+        let candidates = table.entries.iter().filter_map(|(id, entry)| {
+            let (phase, since) = *entry.activity.0.lock();
+            let excess = owned.get(&entry.client).map_or(0, |count| count.saturating_sub(FAIR_SHARE));
+            may_evict(phase, since).then_some((Reverse(excess), phase, since, *id))
+        });
+        let Some((.., id)) = candidates.min() else { return };
         // Dropping the task closes the socket.
         if let Some(task) = table.entries.remove(&id).and_then(|entry| entry.task) {
             task.abort();
@@ -125,6 +138,17 @@ impl Connections {
     }
 }
 
+impl Table {
+    /// The number of connections of each client.
+    fn owned(&self) -> HashMap<ClientAddress, usize> {
+        let mut owned = HashMap::new();
+        for entry in self.entries.values() {
+            *owned.entry(entry.client).or_default() += 1;
+        }
+        owned
+    }
+}
+
 /// An open connection. Dropping it ends its entry.
 pub(crate) struct Connection {
     pub(crate) id: u64,
@@ -140,6 +164,7 @@ impl Drop for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;
@@ -154,14 +179,49 @@ mod tests {
         let connections = Connections::new(4);
         let start = Instant::now();
         let at = |second| start + Duration::from_secs(second);
-        let open: Vec<_> = (0..4).map(|second| connections.add(at(second))).collect();
+        let open: Vec<_> = (0..4).map(|second| connections.add(ClientAddress::LOCAL, at(second))).collect();
         open[0].activity.set_answering(at(4));
         open[1].activity.set_sending(at(5));
-        let _new = connections.add(at(6));
+        let _new = connections.add(ClientAddress::LOCAL, at(6));
         assert_eq!(left(&connections), [0, 1, 3, 4]);
-        let _new = connections.add(at(7));
+        let _new = connections.add(ClientAddress::LOCAL, at(7));
         assert_eq!(left(&connections), [0, 1, 4, 5]);
         assert_eq!(connections.evicted(), 2);
+    }
+
+    fn client(text: &str) -> ClientAddress {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn client_with_the_most_connections_makes_room() {
+        let connections = Connections::new(8);
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        // The oldest one is silent: it is in its TLS handshake.
+        let _honest = connections.add(client("192.0.2.1"), at(0));
+        let flood: Vec<_> = (1..8).map(|second| connections.add(client("192.0.2.2"), at(second))).collect();
+        // Requests do not help.
+        flood.iter().for_each(|connection| connection.activity.set_answering(at(8)));
+        let _others: Vec<_> =
+            (9..12).map(|second| connections.add(client(&format!("192.0.2.{second}")), at(second))).collect();
+        assert_eq!(left(&connections), [0, 4, 5, 6, 7, 8, 9, 10]);
+        // Now each has its share at most, and silent ones go first.
+        let _more = connections.add(client("192.0.2.12"), at(12));
+        assert_eq!(left(&connections), [4, 5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn flood_of_a_network_replaces_its_own_connections() {
+        let connections = Connections::new(8);
+        let start = Instant::now();
+        let honest = connections.add(client("2001:db8::1"), start);
+        let flood: Vec<_> = (0..100)
+            .map(|number| connections.add(client(&format!("2001:db8:1:2::{number}")), Instant::now()))
+            .collect();
+        assert!(left(&connections).contains(&honest.id));
+        drop(flood);
+        assert_eq!((connections.len(), connections.evicted()), (1, 93));
     }
 
     #[test]
@@ -169,7 +229,7 @@ mod tests {
         let connections = Connections::new(3);
         let start = Instant::now();
         let at = |second| start + Duration::from_secs(second);
-        let open: Vec<_> = (0..3).map(|second| connections.add(at(second))).collect();
+        let open: Vec<_> = (0..3).map(|second| connections.add(ClientAddress::LOCAL, at(second))).collect();
         open[0].activity.set_answering(at(3));
         open[1].activity.set_sending(at(4));
         open[2].activity.set_sending(at(5));
@@ -189,8 +249,8 @@ mod tests {
     fn progress_before_the_request_does_not_count() {
         let connections = Connections::new(2);
         let start = Instant::now();
-        let old = connections.add(start);
-        let _young = connections.add(start + Duration::from_secs(1));
+        let old = connections.add(ClientAddress::LOCAL, start);
+        let _young = connections.add(ClientAddress::LOCAL, start + Duration::from_secs(1));
         old.activity.set_progress(start + Duration::from_secs(2));
         connections.evict();
         assert_eq!(left(&connections), [1]);
@@ -199,7 +259,7 @@ mod tests {
     #[test]
     fn closed_connection_is_forgotten() {
         let connections = Connections::new(2);
-        drop(connections.add(Instant::now()));
+        drop(connections.add(ClientAddress::LOCAL, Instant::now()));
         assert_eq!((connections.len(), connections.evicted()), (0, 0));
     }
 }

@@ -14,7 +14,7 @@ const CONNECTIONS: Declaration =
     Declaration::gauge("packeteur_web_connections", "Open connections to the metrics port.");
 const EVICTED: Declaration = Declaration::counter(
     "packeteur_web_evicted_connections_total",
-    "Connections closed in favor of others: they were silent, or read slowly.",
+    "Connections closed in favor of others: they were silent, read slowly, or were one client's many.",
 );
 const ACCEPT_ERRORS: Declaration = Declaration::counter(
     "packeteur_web_accept_errors_total",

@@ -5,6 +5,7 @@
 
 mod address;
 mod authentication;
+mod client_address;
 mod config;
 mod connection;
 mod connections;
@@ -18,6 +19,7 @@ mod process;
 mod rendering;
 mod server;
 mod service;
+mod shared_task;
 mod stream;
 
 use std::fmt::Write;

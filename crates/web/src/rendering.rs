@@ -2,26 +2,28 @@
 //!
 //! A scrape gets a rendering that began after the scrape arrived, so it never misses what happened before. All scrapes that
 //! arrive while a rendering runs share the next one: a scrape waits for at most two renderings, and any number of scrapes
-//! costs one rendering at a time.
+//! costs one rendering at a time. Scrapes whose clients disconnect change nothing about that: renderings and compressions
+//! run on, so that none is done twice.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task;
 use tokio::time::{self, Instant};
 use tracing::warn;
 
 use crate::Metrics;
 use crate::connections::Connections;
+use crate::shared_task::SharedTask;
 
 /// Renderings in memory: one that is being made, and two that are being sent.
-const MAX_RENDERINGS: usize = 3;
+pub(crate) const MAX_RENDERINGS: usize = 3;
 
 /// How long a reader may make no progress while others wait for its rendering to be released.
 const STALLED: Duration = Duration::from_secs(1);
@@ -38,19 +40,16 @@ const LEVEL: u32 = 1;
 /// The metrics at one time. Clones of the bytes share their memory.
 pub(crate) struct Rendering {
     text: Bytes,
-    gzip: OnceCell<Option<Bytes>>,
+    gzip: OnceLock<SharedTask<Bytes>>,
     permit: Arc<OwnedSemaphorePermit>,
 }
-
-/// A rendering that has not begun, or `None` in the cell if it panicked.
-type Pending = OnceCell<Option<Arc<Rendering>>>;
 
 /// Renders the metrics, on a thread of its own.
 pub(crate) struct Renderer {
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
-    /// What scrapes that arrive now will share.
-    next: Mutex<Arc<Pending>>,
+    /// What scrapes that arrive now will share: a rendering that has not begun, if one of them has asked for it.
+    next: Mutex<Option<SharedTask<Arc<Rendering>>>>,
     turn: Arc<Semaphore>,
     room: Arc<Semaphore>,
 }
@@ -68,32 +67,28 @@ impl Renderer {
     }
 
     /// A rendering that begins after this call. `None` if rendering panicked.
-    pub(crate) async fn render(&self) -> Option<Arc<Rendering>> {
-        let pending = Arc::clone(&self.next.lock());
-        // If the client whose request began this disconnects, another one takes over.
-        pending.get_or_init(|| self.begin(&pending)).await.clone()
+    pub(crate) async fn render(self: &Arc<Self>) -> Option<Arc<Rendering>> {
+        let begin = || SharedTask::spawn(Arc::clone(self).begin());
+        let pending = self.next.lock().get_or_insert_with(begin).clone();
+        pending.result().await
     }
 
-    async fn begin(&self, pending: &Arc<Pending>) -> Option<Arc<Rendering>> {
+    /// Waits for the rendering that runs, and for room; then renders.
+    async fn begin(self: Arc<Self>) -> Option<Arc<Rendering>> {
         // The semaphores are never closed.
         let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
         let permit = Arc::new(self.make_room().await?);
-        {
-            let mut next = self.next.lock();
-            if Arc::ptr_eq(&next, pending) {
-                *next = Arc::default();
-            }
-        }
+        // Scrapes that arrive from here on share another one.
+        *self.next.lock() = None;
         let metrics = Arc::clone(&self.metrics);
         let body_permit = Arc::clone(&permit);
-        // If the client disconnects, the rendering runs on, with its turn and its permit.
         let rendered = task::spawn_blocking(move || {
             let body = Body { bytes: metrics.text(), _permit: body_permit };
             drop(turn);
             body
         });
         let text = Bytes::from_owner(rendered.await.ok()?);
-        Some(Arc::new(Rendering { text, gzip: OnceCell::new(), permit }))
+        Some(Arc::new(Rendering { text, gzip: OnceLock::new(), permit }))
     }
 
     /// Waits until there are fewer renderings than allowed. Readers that stall lose their connections in favor of the next
@@ -122,20 +117,22 @@ impl Rendering {
 
     /// The text, compressed once for all. `None` if compressing it failed.
     pub(crate) async fn gzip(&self) -> Option<Bytes> {
-        let compressed = self.gzip.get_or_init(|| async {
-            let text = self.text.clone();
-            let bytes = match task::spawn_blocking(move || compress(&text)).await {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(error)) => {
-                    warn!(%error, "cannot compress the metrics");
-                    return None;
-                }
-                Err(_) => return None,
-            };
-            Some(Bytes::from_owner(Body { bytes, _permit: Arc::clone(&self.permit) }))
-        });
-        compressed.await.clone()
+        let begin = || SharedTask::spawn(compressed(self.text.clone(), Arc::clone(&self.permit)));
+        let compressed = self.gzip.get_or_init(begin).clone();
+        compressed.result().await
     }
+}
+
+async fn compressed(text: Bytes, permit: Arc<OwnedSemaphorePermit>) -> Option<Bytes> {
+    let bytes = match task::spawn_blocking(move || compress(&text)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => {
+            warn!(%error, "cannot compress the metrics");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    Some(Bytes::from_owner(Body { bytes, _permit: permit }))
 }
 
 /// A text or its compressed form. hyper drops it when the last byte is written to the socket.
@@ -167,6 +164,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::client_address::ClientAddress;
     use crate::service::tests::{block_on, block_on_paused};
 
     /// A renderer whose metrics are the number of the rendering. Each rendering waits for a message.
@@ -238,6 +236,89 @@ mod tests {
     }
 
     #[test]
+    fn rendering_is_not_discarded_when_the_client_that_began_it_disconnects() {
+        block_on(async {
+            let (renderer, allow, begun) = numbered();
+            let first = spawn(&renderer);
+            until(|| begun.load(Ordering::Relaxed) == 1).await;
+            let second = spawn(&renderer);
+            let later: Vec<_> = (0..30).map(|_| spawn(&renderer)).collect();
+            task::yield_now().await;
+            allow.send(()).unwrap();
+            first.await.unwrap();
+            until(|| begun.load(Ordering::Relaxed) == 2).await;
+            second.abort();
+            _ = second.await;
+            (0..2).for_each(|_| allow.send(()).unwrap());
+            let texts = futures(later).await;
+            assert!(texts.iter().all(|text| text == "x_total 2\n"), "{texts:?}");
+            assert_eq!(begun.load(Ordering::Relaxed), 2);
+        });
+    }
+
+    #[test]
+    fn disconnecting_clients_do_not_prolong_the_patience_with_readers() {
+        block_on_paused(async {
+            let (renderer, allow, _) = numbered();
+            (0..10).for_each(|_| allow.send(()).unwrap());
+            let mut held = Vec::new();
+            for _ in 0..MAX_RENDERINGS {
+                held.push(spawn(&renderer).await.unwrap());
+            }
+            // A reader that makes progress.
+            let reader = renderer.connections.add(ClientAddress::LOCAL, Instant::now());
+            reader.activity.set_sending(Instant::now());
+            let mut waiting = spawn(&renderer);
+            let start = Instant::now();
+            while start.elapsed() < 2 * PATIENCE && renderer.connections.evicted() == 0 {
+                time::sleep(STALLED / 2).await;
+                reader.activity.set_progress(Instant::now());
+                // The client that has waited the longest disconnects.
+                waiting.abort();
+                waiting = spawn(&renderer);
+            }
+            assert_eq!(renderer.connections.evicted(), 1);
+        });
+    }
+
+    #[test]
+    fn text_is_compressed_once_even_if_the_first_client_disconnects() {
+        // What is to be done on the only thread for it is done in order.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        runtime.block_on(async {
+            let metrics = Metrics::new(Registry::new(), |out| out.sample("x_total", "", 1));
+            let renderer = Arc::new(Renderer::new(Arc::new(metrics), Connections::new(1)));
+            let rendering = renderer.render().await.unwrap();
+            let gzip = || {
+                let rendering = Arc::clone(&rendering);
+                tokio::spawn(async move { rendering.gzip().await })
+            };
+            let (begin, begun) = mpsc::channel::<()>();
+            task::spawn_blocking(move || begun.recv());
+            let first = gzip();
+            // It has asked for the compression, and waits.
+            for _ in 0..10 {
+                task::yield_now().await;
+            }
+            task::spawn_blocking(move || released.recv());
+            first.abort();
+            _ = first.await;
+            let second = gzip();
+            task::yield_now().await;
+            begin.send(()).unwrap();
+            // A second compression would not begin before the thread is released.
+            let compressed = time::timeout(Duration::from_secs(5), second).await;
+            drop(release);
+            assert!(compressed.expect("compressed twice").unwrap().is_some());
+        });
+    }
+
+    #[test]
     fn renderings_in_memory_are_bounded() {
         block_on_paused(async {
             let (renderer, allow, _) = numbered();
@@ -246,10 +327,10 @@ mod tests {
             for _ in 0..MAX_RENDERINGS {
                 held.push(spawn(&renderer).await.unwrap());
             }
-            let next = renderer.render();
-            assert!(time::timeout(2 * PATIENCE, next).await.is_err());
+            let mut next = spawn(&renderer);
+            assert!(time::timeout(2 * PATIENCE, &mut next).await.is_err());
             held.pop();
-            assert_eq!(spawn(&renderer).await.unwrap(), "x_total 4\n");
+            assert_eq!(next.await.unwrap(), "x_total 4\n");
         });
     }
 
@@ -259,7 +340,7 @@ mod tests {
             let metrics = Metrics::new(Registry::new(), |out| {
                 (0..1000).for_each(|number| out.sample(&format!("x_{number}"), "", number));
             });
-            let renderer = Renderer::new(Arc::new(metrics), Connections::new(1));
+            let renderer = Arc::new(Renderer::new(Arc::new(metrics), Connections::new(1)));
             let rendering = renderer.render().await.unwrap();
             let compressed = rendering.gzip().await.unwrap();
             assert!(compressed.len() < rendering.text().len(), "{}", compressed.len());

@@ -1,8 +1,8 @@
 //! The HTTP server. It runs on its own threads, so that no client can delay packets. The cost of clients is bounded: the
 //! number of connections, the duration of each, the renderings in memory, and the passwords checked at a time.
 //!
-//! One thread serves all connections and never blocks. Rendering and compressing the metrics, checking passwords and reading
-//! the configuration take place on other threads, so health checks are answered meanwhile.
+//! One thread serves all connections and never blocks. Rendering and compressing the metrics, rendering the status page,
+//! checking passwords and reading the configuration take place on other threads, so health checks are answered meanwhile.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,19 +17,22 @@ use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::ListenAddress;
+use crate::client_address::ClientAddress;
 use crate::config::{WatchedConfig, WebConfig};
 use crate::connection;
 use crate::connections::Connections;
 use crate::counters::{self, Counters};
 use crate::listener::{self, BindError};
 use crate::log_limit::LogLimit;
+use crate::rendering::MAX_RENDERINGS;
 use crate::service::{Service, Site};
 
 /// Maximum number of connections. A new one takes the place of the least useful one: see [`Connections::evict`].
 const CONNECTIONS: usize = 64;
 
-/// Threads for what blocks or takes long: a rendering, a compression, a password and the configuration.
-const BLOCKING_THREADS: usize = 4;
+/// Threads for what blocks or takes long: a rendering and a compression of each other one in memory, the status page, a
+/// password and the configuration. There is a thread for each, so none waits for another.
+const BLOCKING_THREADS: usize = MAX_RENDERINGS + 3;
 
 /// Pause after a failure to accept a connection, for example when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -135,7 +138,7 @@ impl Acceptor {
     async fn accept_all(self: Arc<Self>, listener: tokio::net::TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.accept(stream),
+                Ok((stream, address)) => self.accept(stream, address.ip().into()),
                 // The client has closed the connection already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => self.pause(&error).await,
@@ -143,8 +146,8 @@ impl Acceptor {
         }
     }
 
-    fn accept(&self, stream: TcpStream) {
-        let connection = self.connections.add(Instant::now());
+    fn accept(&self, stream: TcpStream, client: ClientAddress) {
+        let connection = self.connections.add(client, Instant::now());
         let id = connection.id;
         let endpoint = Arc::clone(&self.endpoint);
         let task = tokio::spawn(async move {
@@ -179,23 +182,31 @@ mod tests {
     use std::sync::mpsc;
 
     use metrics::Exposition;
+    use socket2::{Domain, Socket, Type};
 
     use super::*;
     use crate::service::tests::site;
+    use crate::{Page, Status};
 
     const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     const HEALTH: &[u8] = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
 
     /// A server whose metrics are what `tables` writes, and its address.
     fn start(tables: impl Fn(&mut Exposition) + Send + Sync + 'static) -> SocketAddr {
+        start_site(site(tables).0)
+    }
+
+    fn start_site(site: Site) -> SocketAddr {
         let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
         let address = server.addresses()[0];
-        server.start(site(tables).0).unwrap();
+        server.start(site).unwrap();
         address
     }
 
     fn send(address: SocketAddr, request: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(address).unwrap();
+        // A server that hangs fails the test.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(request).unwrap();
         stream
     }
@@ -244,5 +255,45 @@ mod tests {
         assert!(ask(address, HEALTH).ends_with("\r\n\r\nok\n"));
         render.send(()).unwrap();
         assert!(read(scrape).ends_with("\r\n\r\nx_total 1\n"));
+    }
+
+    #[test]
+    fn health_is_answered_while_the_status_page_waits_for_its_figures() {
+        let (answer, answers) = mpsc::sync_channel::<()>(0);
+        let answers = parking_lot::Mutex::new(answers);
+        let page = Page::new("collect", move || {
+            answers.lock().recv().unwrap();
+            Status::default()
+        });
+        let address = start_site(Site { page, ..site(|out| out.sample("x_total", "", 1)).0 });
+        // More than there are threads.
+        let pages: Vec<_> =
+            (0..2 * BLOCKING_THREADS).map(|_| send(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+        assert!(ask(address, HEALTH).ends_with("\r\n\r\nok\n"));
+        assert!(ask(address, SCRAPE).ends_with("\r\n\r\nx_total 1\n"));
+        pages.iter().for_each(|_| answer.send(()).unwrap());
+        for page in pages {
+            assert!(read(page).ends_with("</html>\n"));
+        }
+    }
+
+    #[test]
+    fn flood_from_one_address_does_not_close_connections_of_others() {
+        let address = start(|_| {});
+        // The oldest connection of all.
+        let mut honest = send(address, b"GET");
+        let flood: Vec<_> = (0..2 * CONNECTIONS)
+            .map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+                socket.connect(&address.into()).unwrap();
+                socket
+            })
+            .collect();
+        // Connections are accepted in order: this is later than all of them.
+        assert!(ask(address, HEALTH).ends_with("\r\n\r\nok\n"));
+        honest.write_all(b" /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(read(honest).ends_with("\r\n\r\nok\n"));
+        drop(flood);
     }
 }

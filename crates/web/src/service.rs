@@ -21,6 +21,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use ring::error::Unspecified;
+use tokio::sync::Semaphore;
+use tokio::task;
 use tracing::warn;
 
 use crate::authentication::{Access, Authentication};
@@ -72,9 +74,11 @@ pub struct Site {
 
 /// Answers requests.
 pub(crate) struct Service {
-    page: Page,
+    page: Arc<Page>,
+    /// Held while the page is rendered, so that any number of requests needs one thread.
+    page_turn: Arc<Semaphore>,
     readiness: Readiness,
-    renderer: Renderer,
+    renderer: Arc<Renderer>,
     authentication: Authentication,
     counters: Arc<Counters>,
     log_limit: LogLimit,
@@ -90,9 +94,10 @@ impl Service {
         counters: Arc<Counters>,
     ) -> Result<Self, Unspecified> {
         Ok(Self {
-            page: site.page,
+            page: Arc::new(site.page),
+            page_turn: Arc::new(Semaphore::new(1)),
             readiness: site.readiness,
-            renderer: Renderer::new(site.metrics, connections),
+            renderer: Arc::new(Renderer::new(site.metrics, connections)),
             authentication: Authentication::new()?,
             counters,
             log_limit: LogLimit::default(),
@@ -144,7 +149,27 @@ impl Service {
             "/-/healthy" => response(StatusCode::OK, TEXT, "ok\n"),
             "/-/ready" if self.readiness.is_ready() => response(StatusCode::OK, TEXT, "ready\n"),
             "/-/ready" => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
-            _ => response(StatusCode::OK, HTML, self.page.html()),
+            _ => self.page().await,
+        }
+    }
+
+    /// The status page, rendered on another thread: its figures may be locked by a thread that waits for the output.
+    async fn page(&self) -> Response<Full<Bytes>> {
+        let failed = || {
+            response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "cannot render the status page: see the log\n")
+        };
+        // The semaphore is never closed.
+        let Ok(turn) = Arc::clone(&self.page_turn).acquire_owned().await else { return failed() };
+        let page = Arc::clone(&self.page);
+        let html = task::spawn_blocking(move || {
+            let html = page.html();
+            // Not earlier: if the client disconnects, the rendering runs on.
+            drop(turn);
+            html
+        });
+        match html.await {
+            Ok(html) => response(StatusCode::OK, HTML, html),
+            Err(_) => failed(),
         }
     }
 
