@@ -1,10 +1,10 @@
-//! Who still needs an origin, and which origins nobody needs.
+//! How often each origin is in use, and which origins are out of use.
 
 use std::collections::VecDeque;
 
 use crate::OriginId;
 
-/// How many origins that nobody needs are kept, for when they come back. A capture remembers as many routers that send
+/// How many origins are kept that are out of use, in case they come back. A capture remembers as many routers that send
 /// TZSP.
 const MAX_RELEASED: usize = 4096;
 
@@ -13,7 +13,7 @@ const MAX_RELEASED: usize = 4096;
 pub(crate) struct Holders {
     /// By number.
     origins: Vec<Holding>,
-    /// Origins that had no holder, and how often they had been released, the first to be forgotten first.
+    /// Origins that lost their last holder, and how often that had happened, oldest first.
     released: VecDeque<(OriginId, u32)>,
 }
 

@@ -108,8 +108,8 @@ impl Observers {
         id
     }
 
-    /// Takes back a call of [`register`](Self::register). An origin that nobody needs is forgotten when thousands of others
-    /// were released after it.
+    /// Takes back a call of [`register`](Self::register). An origin that is out of use is forgotten when thousands of
+    /// others were released after it.
     pub fn release(&self, id: OriginId) {
         let freed = {
             let mut registry = self.origins.lock();
