@@ -188,6 +188,17 @@ mod tests {
         tokio::spawn(async move { renderer.render().await.unwrap().text() })
     }
 
+    /// As many renderings as there may be in memory. More are allowed to be made.
+    async fn hold_all(renderer: &Arc<Renderer>, allow: &mpsc::SyncSender<()>) -> Vec<Bytes> {
+        (0..10).for_each(|_| allow.send(()).unwrap());
+        let mut held = Vec::new();
+        // One after another: at once, they would share one.
+        for _ in 0..MAX_RENDERINGS {
+            held.push(spawn(renderer).await.unwrap());
+        }
+        held
+    }
+
     async fn until(condition: impl Fn() -> bool) {
         while !condition() {
             task::yield_now().await;
@@ -260,11 +271,7 @@ mod tests {
     fn disconnecting_clients_do_not_prolong_the_patience_with_readers() {
         block_on_paused(async {
             let (renderer, allow, _) = numbered();
-            (0..10).for_each(|_| allow.send(()).unwrap());
-            let mut held = Vec::new();
-            for _ in 0..MAX_RENDERINGS {
-                held.push(spawn(&renderer).await.unwrap());
-            }
+            let _held = hold_all(&renderer, &allow).await;
             // A reader that makes progress.
             let reader = renderer.connections.add(ClientAddress::LOCAL, Instant::now());
             reader.activity.set_sending(Instant::now());
@@ -322,11 +329,7 @@ mod tests {
     fn renderings_in_memory_are_bounded() {
         block_on_paused(async {
             let (renderer, allow, _) = numbered();
-            (0..10).for_each(|_| allow.send(()).unwrap());
-            let mut held = Vec::new();
-            for _ in 0..MAX_RENDERINGS {
-                held.push(spawn(&renderer).await.unwrap());
-            }
+            let mut held = hold_all(&renderer, &allow).await;
             let mut next = spawn(&renderer);
             assert!(time::timeout(2 * PATIENCE, &mut next).await.is_err());
             held.pop();
