@@ -241,14 +241,16 @@ impl<B: AsRef<[u8]>, T: Copy> EraMerge<B, T> {
             }
             self.horizon_checked = self.now;
             let live = self.queues.iter().filter(|queue| queue.is_live(self.now, self.config.silence));
-            live.map(|queue| queue.expected_time(self.now)).max().unwrap_or_default()
-        };
-        if reached < ahead {
-            self.horizon = Timestamp::ZERO;
-            self.newest = self.newest.min(reached);
-            for (slot, queue) in (0..).zip(&self.queues) {
-                self.tree.set(slot, queue.key(slot));
+            let reached = live.map(|queue| queue.expected_time(self.now)).max().unwrap_or_default();
+            if reached >= self.horizon {
+                return;
             }
+            reached
+        };
+        self.horizon = Timestamp::ZERO;
+        self.newest = self.newest.min(reached);
+        for (slot, queue) in (0..).zip(&self.queues) {
+            self.tree.set(slot, queue.key(slot));
         }
     }
 

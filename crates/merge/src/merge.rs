@@ -9,10 +9,10 @@
 //! out early, before packets of other sources that should have preceded it. Without the late packets of an era, the
 //! others are in order.
 //!
-//! **When memory is short**, the sender that uses the most gives way: the first batch of a source that holds more than half of all,
-//! or else of the sender that holds the most, leaves early, and the others keep their order. Only if there is one sender,
-//! so that the order would be no better for it, everything up to the end of the first batch goes out in order, and those
-//! that have not sent theirs are late.
+//! **When memory is short**, the sender that uses the most gives way: the first batch of a source that holds more than half
+//! of all, or else of the sender that holds the most, leaves early, and the others keep their order. Only if there is one
+//! sender, so that the order would be no better for it, everything up to the end of the first batch goes out in order, and
+//! those that have not sent theirs are late.
 
 use std::collections::HashMap;
 use std::time::Duration;
